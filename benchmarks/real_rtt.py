@@ -19,12 +19,12 @@ from benchmarks.__main__ import machine
 from benchmarks.recorded import CITIES, PINGS, ROOT, Floats, Pings, need, pings
 from kernels import RttModel, Weights, compute_terms, lane_table, make_problem, node_table
 from kernels.geo import haversine_km_matrix
+from kernels.paths import complete_rtts
 
 PAGE = ROOT / "docs" / "real-rtt.md"
 NODES = (6, 16, 60)
 SEEDS = 40
-NEAR_KM = 400.0  # within about this distance, cities predict one another
-DOUBT = 0.1  # weight of no information, in the same unit as nearness
+FEW = ((60, 8), (60, 3), (10, 3))  # sites, and RTTs measured for each
 NEAREST, HUB, MEASURED, COMPLETED, ORACLE = "nearest", "hub", "measured", "completed", "oracle"
 WHAT = {
     MEASURED: "geolane, table as measured",
@@ -54,38 +54,6 @@ def model(places: Pings, rtt_ms: Floats, rows: Indices) -> RttModel:
     known = np.isfinite(part)
     filled = np.where(known, part, a + b * haversine_km_matrix(lat, lon, lat, lon))
     return RttModel(tuple(places.cities[i] for i in rows), lat, lon, filled, known, a, b)
-
-
-def complete(rtt_ms: Floats, km: Floats) -> Floats:
-    """The table with its gaps filled from what was measured, float64[C, C]. A gap gets both cities'
-    own access times, plus the distance between them (fitted robustly), plus how measured pairs near
-    both ends differ from that."""
-    known = np.isfinite(rtt_ms)
-    cities, seen = len(rtt_ms), known.any(axis=1)
-    rtt, scale = (
-        np.where(known, rtt_ms, 0.0),
-        known / np.sqrt(np.maximum(np.where(known, rtt_ms, 5.0), 5.0)),
-    )
-    weight = scale**2
-    for _ in range(6):  # iteratively reweighted least squares (Huber)
-        left = np.zeros((cities + 1, cities + 1))
-        left[:cities, :cities] = weight + np.diag(weight.sum(axis=1) + 1e-6)
-        left[:cities, cities] = left[cities, :cities] = (weight * km).sum(axis=1)
-        left[cities, cities] = (weight * km * km).sum() / 2
-        right = np.append((weight * rtt).sum(axis=1), (weight * km * rtt).sum() / 2)
-        found = np.linalg.solve(left, right)
-        own_ms, b = found[:cities], float(found[cities])
-        off = np.abs(rtt - own_ms[:, None] - own_ms[None, :] - b * km) * scale
-        usual = 1.5 * 1.48 * float(np.median(off[known]))
-        weight = scale**2 / np.maximum(1.0, off / usual)
-    near = np.exp(-km / NEAR_KM)
-    own_ms = np.where(
-        seen, own_ms, near[:, seen] @ own_ms[seen] / (near[:, seen].sum(axis=1) + 1e-12)
-    )
-    line = own_ms[:, None] + own_ms[None, :] + b * km
-    off = np.where(known, rtt - line, 0.0)
-    line += near @ off @ near / (near @ known.astype(float) @ near + DOUBT)
-    return np.where(known, rtt_ms, np.maximum(line, 1.0))
 
 
 @dataclass(frozen=True)
@@ -143,7 +111,9 @@ def judge(places: Pings, trial: Trial) -> dict[str, Floats]:
     every = np.arange(len(places.cities))
     cost = {
         MEASURED: modelled(places, trial, model(places, trial.taught, rows), rows),
-        COMPLETED: modelled(places, trial, model(places, complete(trial.taught, km), every), every),
+        COMPLETED: modelled(
+            places, trial, model(places, complete_rtts(trial.taught, km), every), every
+        ),
         NEAREST: km[pairs],
         ORACLE: truth,
     }
@@ -155,6 +125,58 @@ def judge(places: Pings, trial: Trial) -> dict[str, Floats]:
     hub = int(np.nanmean(trial.taught[:, trial.nodes], axis=0).argmin())
     found[HUB] = np.where(trial.open[:, hub], truth[:, hub], np.nan)
     return found
+
+
+def few_probes(
+    places: Pings, sites: int, probes: int, seed: int
+) -> dict[str, tuple[float, float, float]]:
+    """Sites at random cities, for each of which the RTT to a few others is known. By way to guess
+    the rest: the median error, as a share; the regret of choosing the nearest of all others by it;
+    and the regret once its three best were probed."""
+    rng = np.random.default_rng([seed, sites, probes])
+    rows = rng.permutation(len(places.cities))[:sites]
+    truth, lat, lon = places.rtt_ms[np.ix_(rows, rows)], places.lat[rows], places.lon[rows]
+    km = haversine_km_matrix(lat, lon, lat, lon)
+    known = np.zeros(truth.shape, dtype=bool)
+    for i in range(sites):
+        known[i, rng.permutation(np.delete(np.arange(sites), i))[:probes]] = True
+    known |= known.T
+    taught = np.where(known, truth, np.nan)
+    a, b = fitted(taught, km)
+    guesses = {
+        NEAREST: np.where(np.isfinite(taught), taught, a + b * km),
+        COMPLETED: complete_rtts(taught, km),
+    }
+    other = np.isfinite(truth) & ~np.eye(sites, dtype=bool)
+    found = {}
+    for name, ms in guesses.items():
+        error = (np.abs(ms - truth) / truth)[other & ~known]
+        order = np.where(other, ms, np.inf).argsort(axis=1)
+        three = np.take_along_axis(np.where(other, truth, np.inf), order[:, :3], axis=1)
+        regret = three - np.where(other, truth, np.inf).min(axis=1, keepdims=True)
+        found[name] = (
+            float(np.median(error)),
+            float(regret[:, 0].mean()),
+            float(regret.min(axis=1).mean()),
+        )
+    return found
+
+
+def few_table(places: Pings, seeds: int) -> list[str]:
+    lines = [
+        "| sites | RTTs known for each | | median error | regret, ms | regret once its three best "
+        "are probed, ms |",
+        "|---|---|---|---|---|---|",
+    ]
+    what = {NEAREST: "a line over km", COMPLETED: WHAT[COMPLETED]}
+    for sites, probes in FEW:
+        runs = [few_probes(places, sites, probes, seed) for seed in range(seeds)]
+        for name, text in what.items():
+            error, regret, probed = np.mean([run[name] for run in runs], axis=0)
+            lines.append(
+                f"| {sites} | {probes} | {text} | {error:.2f} | {regret:.1f} | {probed:.1f} |"
+            )
+    return lines
 
 
 def spread(values: list[float]) -> str:
@@ -201,6 +223,7 @@ def page(
     places: Pings,
     cities: dict[int, list[dict[str, Floats]]],
     pairs: dict[int, list[dict[str, Floats]]],
+    few: list[str],
 ) -> str:
     seeds = len(next(iter(cities.values())))
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
@@ -221,6 +244,11 @@ by km by construction. The completed table has values for them.
 
 {chr(10).join(table(pairs))}
 
+**A few measured RTTs.** Sites at random cities, and for each the RTT to a few of the others, as workers measure it to the brokers that
+they talk to. Each site then chooses the nearest of all the others, measured or not.
+
+{chr(10).join(few)}
+
 {now}; {machine()}. RTTs of 10 November 2018 between {len(places.cities)} cities
 (WonderNetwork), both directions averaged; {seeds} seeds for each number of nodes, each with its own cities, split, table and line. There are
 no limits of capacity: each lane takes its best node. Regret is the excess over the true best of the same choice. Brackets: from the tenth
@@ -228,9 +256,9 @@ to the ninetieth percentile of the seeds. "One hub" is the node with the lowest 
 the lanes whose pair with it is held back.
 
 - **As measured** is the product's own formula in its own kernel: a lane uses the nearest city that was measured.
-- **Completed** first fills the gaps of the table from the measured pairs around them (`complete` in benchmarks/real_rtt.py), and so
-  gives each lane's city a row. The same formula then uses this table. Completing is a way to make a table; it is not part of the
-  product.
+- **Completed** first fills the gaps of the table from the measured pairs around them (`complete_rtts` in `kernels/paths.py`, as the
+  coordinator completes the RTTs that its workers measured: docs/planning.md), and so gives each lane's city a row. The same formula then
+  uses this table.
 - **Nearest by km is as good** (within 2 % of the mean, or better) as the table as measured in {no_worse(cities, MEASURED)} of the first
   kind; and as the completed table in {no_worse(cities, COMPLETED)}.
 - The distance of both from the true best shows what no table of other places can know: the routes of single networks.
@@ -256,7 +284,8 @@ def main() -> None:
             ]
             trials[count] = [judge(places, make(places, count, rng)) for rng in rngs]
         found.append(trials)
-    text = page(places, *found)
+    few = few_table(places, 5 if options.quick else SEEDS)
+    text = page(places, found[0], found[1], few)
     print(text)
     if not (options.quick or options.no_write):
         PAGE.write_text(text, "utf-8")
