@@ -68,6 +68,7 @@ from agents.core.fleet.hotspots import Hotspots, NamePlace, format_degrees
 from agents.core.fleet.incidents import News
 from agents.core.fleet.liveness import Gone, Liveness
 from agents.core.fleet.membership import Membership
+from agents.core.fleet.paths import MeasuredPaths
 from agents.core.fleet.placing import Placing
 from agents.core.fleet.placing_inputs import PlacingInputs, PlacingSettings
 from agents.core.fleet.plausibility import ImplausibleFigures
@@ -75,9 +76,11 @@ from agents.core.fleet.rollout import ROLLOUT
 from agents.core.fleet.summary import fleet_item, sample_fleet, summarise_fleet, worker_rows
 from agents.core.fleet.topic_checks import StreamsLooked
 from agents.core.fleet.trouble_watch import Lookout
+from agents.core.fleet.troubles import TroubleKind
 from agents.core.fleet.tuner import Tuner
 from agents.core.guard import Guard
 from agents.core.lanes.lane_map import LaneMap
+from agents.core.model.feeds import Severity
 from agents.core.model.inventory import Inventory
 from agents.core.model.messages import (
     Announcement,
@@ -165,6 +168,7 @@ class Coordinator:
         self.liveness = Liveness()
         self.news = News(self.fleet)
         self.refusals = ImplausibleFigures(self.fleet, self.news)
+        self.paths = MeasuredPaths(self.fleet)
         inputs = PlacingInputs(self.fleet, planning.lanes, planning.settings)
         self.placing = Placing(self.fleet, inputs, planning.numerics, now.s, planning.clock)
         self.tuner = Tuner(self.fleet, self.placing, operators.tunables)
@@ -225,6 +229,9 @@ class Coordinator:
             #    that contradicts itself. The summary comes last and reports the final state.
             self.fleet.validate()
             self.fleet.devices = event.devices
+            self.news.troubles.set_exactly(
+                TroubleKind.PATH_DOUBTED, self.paths.judge(now.s), now.s, Severity.WARNING
+            )
             self.desk.drop_expired(now.s)
             effects += self.desk.errands.expire_queries(now.s, now.ms)
             effects += (
@@ -347,6 +354,7 @@ class Coordinator:
         if self.fleet.note_telemetry(worker, telemetry, now.s):
             self.liveness.note_return(worker)
             self.placing.inputs.rates.note_arrivals(worker, telemetry, now.s)
+            self.paths.note_reports(worker, telemetry.paths, now.s)
             self.news.report_faults(worker, telemetry, now.s)
 
     def _handle_placement_written(self, event: PlacementWritten, now: Now) -> None:

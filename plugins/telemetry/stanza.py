@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 from slixmpp.xmlstream import ElementBase
 
 from agents.core.model import messages
-from agents.core.model.messages import Accelerator, Arrival, LaneLoad, Telemetry
+from agents.core.model.messages import Accelerator, Arrival, LaneLoad, PathReport, Telemetry
 from plugins import namespaces as ns
 from plugins.values import (
     BadStanza,
@@ -52,6 +52,7 @@ class TelemetryStanza(ElementBase):  # type: ignore[misc]
          <accelerator vendor='nvidia' name='NVIDIA H100' utilisation='0.4'
                       mem_used_mb='3100' mem_total_mb='81559'
                       temperature_c='41' power_w='120' faults='xid_79 slowed_heat'/>
+         <path broker='2' rtt_ms='12.6' min_ms='12.1' probes='15' age_s='2'/>
         </telemetry>
     """
 
@@ -101,6 +102,16 @@ def telemetry_to_xml(value: Telemetry) -> ET.Element:
         )
     for device in value.accelerators[: messages.DEVICES_AT_MOST]:
         ET.SubElement(root, f"{{{ns.TELEMETRY}}}accelerator", _accelerator_to_attributes(device))
+    for path in value.paths[: messages.PATHS_AT_MOST]:
+        ET.SubElement(
+            root,
+            f"{{{ns.TELEMETRY}}}path",
+            broker=str(path.broker),
+            rtt_ms=format_number(path.rtt_ms),
+            min_ms=format_number(path.min_ms),
+            probes=str(path.probes),
+            age_s=format_number(path.age_s),
+        )
     return root
 
 
@@ -134,6 +145,7 @@ def telemetry_from_xml(root: ET.Element) -> Telemetry:
         ),
         accelerators=_accelerators_from_xml(root),
         pipeline=parse_sentence(root.get("pipeline"), PIPELINE_LIMIT),
+        paths=_paths_from_xml(root),
     )
 
 
@@ -158,6 +170,25 @@ def _accelerator_from_xml(x: ET.Element) -> Accelerator:
         },
         faults=tuple(parse_word(f, "faults") for f in faults),
     )
+
+
+def _paths_from_xml(root: ET.Element) -> tuple[PathReport, ...]:
+    found = root.findall(f"{{{ns.TELEMETRY}}}path")
+    if len(found) > messages.PATHS_AT_MOST:
+        raise BadStanza(f"path: more than {messages.PATHS_AT_MOST} of them")
+    paths = tuple(
+        PathReport(
+            parse_integer(x.get("broker"), "broker", 0, 2**31 - 1),
+            parse_number(x.get("rtt_ms"), "rtt_ms", *messages.RTT_MS),
+            parse_number(x.get("min_ms"), "min_ms", *messages.RTT_MS),
+            parse_integer(x.get("probes"), "probes", *messages.PROBES),
+            parse_number(x.get("age_s"), "age_s", *messages.PROBE_AGE_S),
+        )
+        for x in found
+    )
+    if len({path.broker for path in paths}) < len(paths):
+        raise BadStanza("path: a broker is listed twice")
+    return paths
 
 
 def _lane_from_xml(x: ET.Element) -> LaneLoad:

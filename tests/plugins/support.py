@@ -47,6 +47,7 @@ from agents.core.model.messages import (
     LaneLoad,
     LanesCommand,
     LeaseCommand,
+    PathReport,
     ReleaseCommand,
     RestartCommand,
     ResumeCommand,
@@ -107,6 +108,14 @@ accelerators = st.builds(
     power_w=_figure(0, 1e5),
     faults=st.lists(words, max_size=8).map(tuple),
 )
+paths = st.builds(
+    PathReport,
+    broker=st.integers(0, 2**31 - 1),
+    rtt_ms=st.integers(0, 60_000_000).map(lambda us: us / 1000),
+    min_ms=st.integers(0, 60_000_000).map(lambda us: us / 1000),
+    probes=st.integers(1, 15),
+    age_s=st.integers(0, 86_400_000).map(lambda ms: ms / 1000),
+)
 telemetries = st.builds(
     Telemetry,
     boot=words,
@@ -119,6 +128,7 @@ telemetries = st.builds(
     arrivals=st.lists(st.builds(Arrival, whole, amounts), max_size=4).map(tuple),
     accelerators=st.lists(accelerators, max_size=4).map(tuple),
     pipeline=line_text,
+    paths=st.lists(paths, max_size=4, unique_by=lambda p: p.broker).map(tuple),
 )
 
 grants = st.lists(st.builds(Grant, whole, whole, whole), max_size=8, unique_by=lambda g: g.n).map(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import xml.etree.ElementTree as ET
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -25,7 +27,7 @@ from agents.core.model.forms import (
     Remark,
     Status,
 )
-from agents.core.model.messages import Accelerator, AssignCommand, Grant, Telemetry
+from agents.core.model.messages import Accelerator, AssignCommand, Grant, PathReport, Telemetry
 from agents.xmpp.adhoc import Requests
 from agents.xmpp.leader_session import Leadership, RecentKeys
 from agents.xmpp.room import Room
@@ -47,6 +49,7 @@ GOOD_TELEMETRY = telemetry.telemetry_to_xml(
         0.5,
         80.0,
         accelerators=(Accelerator("nvidia", "H100", 0.5, faults=("xid_79",)),),
+        paths=(PathReport(2, 12.6, 12.1, 15, 2.0),),
     )
 )
 SENDERS = st.sampled_from(
@@ -92,6 +95,43 @@ def stanza(kind: Any, tag: str, sender: str, type_: str, children: list[ET.Eleme
 def test_telemetry(xml: ET.Element) -> None:
     with suppress(BadStanza):
         telemetry.telemetry_from_xml(xml)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"rtt_ms": "nan"},
+        {"rtt_ms": "-1"},
+        {"rtt_ms": "1e9"},
+        {"min_ms": "inf"},
+        {"probes": "0"},
+        {"probes": "16"},
+        {"age_s": "-1"},
+        {"broker": "-1"},
+        {"broker": "2147483648"},
+    ],
+)
+def test_a_path_out_of_its_range_is_refused(attributes: dict[str, str]) -> None:
+    xml = copy.deepcopy(GOOD_TELEMETRY)
+    (path,) = xml.iterfind(f"{{{ns.TELEMETRY}}}path")
+    for name, value in attributes.items():
+        path.set(name, value)
+    with pytest.raises(BadStanza, match=next(iter(attributes))):
+        telemetry.telemetry_from_xml(xml)
+
+
+def test_too_many_paths_and_a_broker_listed_twice_are_refused() -> None:
+    def with_brokers(brokers: Iterable[int]) -> ET.Element:
+        xml = copy.deepcopy(GOOD_TELEMETRY)
+        (path,) = xml.iterfind(f"{{{ns.TELEMETRY}}}path")
+        xml.remove(path)
+        xml.extend(ET.Element(path.tag, path.attrib | {"broker": str(b)}) for b in brokers)
+        return xml
+
+    assert len(telemetry.telemetry_from_xml(with_brokers(range(64))).paths) == 64
+    for brokers in (range(65), range(9_999), (1, 1)):
+        with pytest.raises(BadStanza, match="path"):
+            telemetry.telemetry_from_xml(with_brokers(brokers))
 
 
 @given(ours.hostile(f"{{{ns.COMMANDS}}}command") | ours.spoiled(GOOD_COMMAND))

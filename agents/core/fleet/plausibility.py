@@ -13,9 +13,18 @@ from dataclasses import dataclass, field, replace
 from agents.base.text import to_one_line
 from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.incidents import News
+from agents.core.fleet.paths import MAX_AGE_S
 from agents.core.model.feeds import Severity
 from agents.core.model.inventory import Inventory
-from agents.core.model.messages import Announcement, Arrival, LaneLoad, Telemetry
+from agents.core.model.messages import (
+    PATHS_AT_MOST,
+    PROBE_WINDOW,
+    Announcement,
+    Arrival,
+    LaneLoad,
+    PathReport,
+    Telemetry,
+)
 from agents.core.model.topology import Partition, WorkerKind, WorkerSpec
 
 TIMES, LEAST_EPS, MOST_EPS = 100.0, 100_000.0, 1e7
@@ -25,10 +34,13 @@ MOST_LAG = 10**12  # events
 MOST_MS = 1e10  # of processing: 115 days
 MOST_CPU, MOST_MEM_MB = 4096.0, 1e8  # cores; 100 TB
 LEAST_CAPACITY_EPS = 0.01
+LEAST_RTT_MS, MOST_RTT_MS = 0.01, 10_000.0
+"""Even on one machine a broker needs longer to answer than the first; a probe waits for less than
+the second (agents/kafka/paths.py)."""
 TOLD_EVERY_S = 600.0  # per kind of figure and sender
 REMEMBERED = 5_000
 
-WHAT = ("stanza", "presence", "telemetry", "arrival", "lane", "number", "fault")
+WHAT = ("stanza", "presence", "telemetry", "arrival", "lane", "number", "fault", "path")
 """What may be refused; labels of the metric."""
 
 
@@ -92,9 +104,10 @@ class ImplausibleFigures:
             )
             self.note_refusal("number", worker, why, now)
             t = replace(t, cpu=0.0, mem_mb=0.0)
-        if lanes == t.lanes and arrivals == t.arrivals:
+        paths = tuple(self._filter_paths(spec, t.paths, now))
+        if lanes == t.lanes and arrivals == t.arrivals and paths == t.paths:
             return t
-        return replace(t, lanes=lanes, arrivals=arrivals)
+        return replace(t, lanes=lanes, arrivals=arrivals, paths=paths)
 
     def _filter_lanes(
         self, spec: WorkerSpec, lanes: Iterable[LaneLoad], now: float
@@ -141,6 +154,31 @@ class ImplausibleFigures:
             )
             lane = replace(lane, fault="")
         return lane
+
+    def _filter_paths(
+        self, spec: WorkerSpec, paths: Iterable[PathReport], now: float
+    ) -> Iterable[PathReport]:
+        seen, odd = set[int](), list[PathReport]()
+        for path in paths:
+            can_be = (
+                0 <= path.broker < 2**31
+                and LEAST_RTT_MS <= path.min_ms <= path.rtt_ms <= MOST_RTT_MS
+                and 1 <= path.probes <= PROBE_WINDOW
+                and 0 <= path.age_s <= MAX_AGE_S
+            )
+            if not can_be or path.broker in seen or len(seen) >= PATHS_AT_MOST:
+                odd.append(path)
+                continue
+            seen.add(path.broker)
+            yield path
+        if odd:
+            x = odd[0]
+            why = (
+                f"reports {len(odd):,} round trips to brokers that are impossible, listed twice or "
+                f"more than {PATHS_AT_MOST} (to broker {x.broker} {x.rtt_ms:g} ms, at least "
+                f"{x.min_ms:g} ms, {x.probes} probes, {x.age_s:g} s ago): ignored"
+            )
+            self.note_refusal("path", spec.worker, why, now, len(odd))
 
     def _filter_arrivals(
         self, spec: WorkerSpec, arrivals: Iterable[Arrival], now: float

@@ -40,6 +40,7 @@ class TroubleKind(StrEnum):
     NO_ANALYTICS = "no_analytics"
     WORKER_HELD = "worker_held"
     LANE_HELD_UP = "lane_held_up"
+    PATH_DOUBTED = "path_doubted"
 
 
 _ORDER = {kind: i for i, kind in enumerate(TroubleKind)}

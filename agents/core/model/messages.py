@@ -14,6 +14,14 @@ POWER_W = (0.0, 1e5)
 DEVICES_AT_MOST = 64
 FAULTS_AT_MOST = 8
 
+# Paths: how many are read, and the ranges that can be told. What is believed is another matter
+# (core/fleet/plausibility.py).
+PATHS_AT_MOST = 64
+PROBE_WINDOW = 15
+RTT_MS = (0.0, 60_000.0)
+PROBES = (1, PROBE_WINDOW)
+PROBE_AGE_S = (0.0, 86_400.0)
+
 
 def is_degraded(telemetry: Telemetry | None) -> bool:
     """Whether an accelerator of the worker that sent this reports a fault; such a node costs more
@@ -199,6 +207,20 @@ class Accelerator:
 
 
 @dataclass(frozen=True, slots=True)
+class PathReport:
+    """The round trip from a worker to a Kafka broker, as this worker measured it.
+
+    `rtt_ms` and `min_ms`: the median and the minimum of its last `probes` probes. `age_s`: how long
+    ago the newest of them was answered, by the worker's own clock."""
+
+    broker: int
+    rtt_ms: float
+    min_ms: float
+    probes: int
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Telemetry:
     """One item of the feed `telemetry/ROLE-NAME`. `ts`: shown, never compared. `cpu`: a share of
     one core. `tuning`: the version that the worker has applied. `pipeline`: the pipeline that a
@@ -214,3 +236,4 @@ class Telemetry:
     arrivals: tuple[Arrival, ...] = ()
     accelerators: tuple[Accelerator, ...] = ()
     pipeline: str = ""
+    paths: tuple[PathReport, ...] = ()
