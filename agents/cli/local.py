@@ -73,6 +73,22 @@ from agents.cli.options import FILE, FOLDER, SET
     "--inventory", type=FILE, help="Inventory (TOML) instead of ten cloud regions of North America."
 )
 @click.option(
+    "--sites",
+    metavar="N|NAMES",
+    help="Only the nodes of the first N sites of the inventory, or of those named: iad,sfo,mwh.",
+)
+@click.option(
+    "--delays",
+    metavar="azure|FILE",
+    help="Delay what passes between each site and Kafka as between their regions in this table: "
+    "Azure's measured round trips, or those of a CSV file.",
+)
+@click.option(
+    "--broker-at",
+    metavar="SITE",
+    help="The site where Kafka is, with --delays (default: the first router's).",
+)
+@click.option(
     "--folder", type=FOLDER, help="Run folder (default: .run in the project, or below /var/tmp)."
 )
 @click.option(

@@ -60,6 +60,8 @@ async def run(stack: Stack, replay: Replay, events: int, kill_at: float | None) 
         "visible_ms": a.visible.summary(),
         "seconds": round(a.moved_at - begun, 1),
     }
+    if stack.delays is not None:
+        result["delays"] = {"broker_at": stack.delays.broker_at, "rtt_ms": stack.delays.rtt_ms}
     print(orjson.dumps(result).decode(), flush=True)
     whole = not (result["missing"] or result["duplicates"]) and result["events_in"] >= events
     return 0 if whole and (kill_at is None or recovery_ms is not None) else 1

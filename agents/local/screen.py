@@ -89,6 +89,7 @@ def _screen_layout(stack: Stack, replay: Replay | None) -> ScreenLayout:
     recent = a.recent.summary()
     extra = (
         *stack.endings.shown_lines(),
+        *((f"real delays: {stack.delays.describe()}",) if stack.delays is not None else ()),
         f"{a.in_now:,} in, {a.clean:,} clean, {a.open_now:,} on the way, {a.doubled_now} "
         f"duplicates; {a.filtered:,} filtered, {a.dead:,} dead, {a.unplaced:,} unplaced",
         f"raw to clean {_format_ms(recent['p50'])} p50   {_format_ms(recent['p99'])} p99   "

@@ -29,6 +29,7 @@ from agents.local.audit.accounting import Accounting
 from agents.local.audit.follower import Follower
 from agents.local.demo import flights
 from agents.local.servers.children import Child, Family
+from agents.local.servers.delays import Delays, choose_sites, keep_sites
 from agents.local.servers.endings import Endings
 from agents.local.servers.folder import RunFolder
 from agents.local.servers.servers import PEOPLE, Servers
@@ -45,7 +46,9 @@ class StackPlan:
     ANALYTICS_EMBEDDED or ANALYTICS_FLINK, for at least one; or empty, for those of the inventory.
     ANALYTICS_FLINK also starts a Flink, unless the settings name another than the default.
     `secrets` is the folder of existing accounts' passwords. `metrics_from`: the coordinator serves
-    its metrics on this port, each worker on the next."""
+    its metrics on this port, each worker on the next.
+    `sites`: see `choose_sites`. `delays`: the RTT table, `azure` or a file, for real delays;
+    `broker_at`: the site of Kafka then, or empty for the first router's."""
 
     base: Settings
     inventory: Path = INVENTORY
@@ -57,6 +60,9 @@ class StackPlan:
     coordinators: int = 1
     metrics_from: int | None = None
     web: bool = True
+    sites: str = ""
+    delays: str = ""
+    broker_at: str = ""
 
     @property
     def has_flink(self) -> bool:
@@ -64,15 +70,33 @@ class StackPlan:
         return self.analytics == ANALYTICS_FLINK and self.base.analytics.flink == Flink()
 
     def read_inventory(self) -> InventoryFile:
-        """The inventory's file, with at most `nodes` nodes, and with the wanted analytics. Raises
-        SettingsError."""
-        file = decode_toml(self.inventory, InventoryFile)
+        """The inventory's file, with the wanted sites, at most `nodes` nodes, and the wanted
+        analytics. Raises SettingsError."""
+        file, sites, home = self._choose_sites()
+        if self.sites:
+            file = keep_sites(file, sites, home)
         analytics = file.analytics
         if self.analytics == ANALYTICS_OFF:
             analytics = []
         elif self.analytics and not analytics:
             analytics = file.router[:1]  # it reads what the routers send, at the same place
         return msgspec.structs.replace(file, node=file.node[: self.nodes], analytics=analytics)
+
+    def read_delays(self) -> Delays | None:
+        """The delays between the sites and Kafka; None without. Raises SettingsError."""
+        if not self.delays:
+            return None
+        file, _, home = self._choose_sites()
+        there = self.read_inventory()
+        at = [w.site for w in (*there.node, *there.router, *there.analytics)]
+        return Delays.from_table(self.delays, file, at, home)
+
+    def _choose_sites(self) -> tuple[InventoryFile, tuple[str, ...], str]:
+        """The whole inventory, the sites that take part, and the one where Kafka is."""
+        file = decode_toml(self.inventory, InventoryFile)
+        sites = choose_sites(file, self.sites, str(self.inventory))
+        routers = [router.site for router in file.router if router.site in sites or not self.sites]
+        return file, sites, self.broker_at or next(iter((*routers, *sites)), "")
 
 
 class Stack:
@@ -85,6 +109,7 @@ class Stack:
         self.family = Family()
         self.endings = Endings(say)
         self.inventory = Inventory.from_file(plan.read_inventory(), str(plan.inventory))
+        self.delays = plan.read_delays()
         self._say = say
         self._secrets = plan.secrets or folder.secrets
         if plan.metrics_from is not None and plan.metrics_from + len(self.workers) > 65535:
@@ -124,6 +149,7 @@ class Stack:
             web=self.plan.web,
             flink=self.plan.has_flink,
             endings=self.endings,
+            delays=self.delays,
         )
         servers = self.servers
         self.base = msgspec.structs.replace(
@@ -174,6 +200,9 @@ class Stack:
             day_s=day_s,
             calm=msgspec.structs.replace(calm, forecast_s=min(calm.forecast_s, day_s / 8)),
         )
+        if self.delays is not None:
+            table = str(self.delays.table.absolute())
+            coordinator = msgspec.structs.replace(coordinator, rtt_table=table)
         self.base = msgspec.structs.replace(self.base, coordinator=coordinator)
         processes = (COORDINATOR, *(w.worker for w in self.workers))
         for i, account in enumerate((*processes, *(p.name for p in PEOPLE))):
@@ -208,6 +237,9 @@ class Stack:
         theirs = msgspec.structs.replace(
             self.servers.kafka, admin_username="", admin_password_file=""
         )
+        if (spec := self.inventory.workers.get(account)) is not None:
+            bootstrap = self.servers.bootstrap_at(spec.site)
+            theirs = msgspec.structs.replace(theirs, bootstrap=bootstrap)
         kafka = theirs.for_account(account)
         given = (self._secrets / f"kafka-{kafka.username}").absolute()
         if kafka.username and not kafka.password_file and given.exists():

@@ -59,6 +59,9 @@ class UpOptions:
     folder: Path | None = None
     metrics_from: int | None = None
     no_web: bool = False
+    delays: str | None = None
+    sites: str | None = None
+    broker_at: str | None = None
 
     @classmethod
     def from_options(
@@ -75,6 +78,12 @@ class UpOptions:
         if options.xmpp and not options.secrets:
             raise SettingsError(
                 "--xmpp needs --secrets: the folder with the accounts' password files"
+            )
+        if options.broker_at and not options.delays:
+            raise SettingsError("--broker-at needs --delays: without it nothing is far away")
+        if options.delays and options.kafka:
+            raise SettingsError(
+                "--delays is for a Kafka that is started here; omit --kafka, or --delays"
             )
         return options
 
@@ -111,6 +120,9 @@ class UpOptions:
             secrets=self.secrets,
             metrics_from=self.metrics_from,
             web=not self.no_web,
+            sites=self.sites or "",
+            delays=self.delays or "",
+            broker_at=self.broker_at or "",
         )
 
     def sample_events(self) -> Iterator[bytes]:
@@ -137,6 +149,7 @@ def main(options: UpOptions) -> int:
     # found from the user's current folder.
     sys.path.insert(0, os.getcwd())
     try_pipeline(options.read_base_settings().worker.pipeline)
+    options.make_plan().read_delays()
     return supervisor.run(lambda: run(options), stop_s=STOP_S, tell=False)
 
 

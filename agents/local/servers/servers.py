@@ -21,6 +21,8 @@ from agents.kafka.rights import CLIENT, COORDINATOR, client_rights, rights_of
 from agents.kafka.users import Accounts
 from agents.local.servers import webchat
 from agents.local.servers.broker import Broker
+from agents.local.servers.delay_proxy import DelayProxy
+from agents.local.servers.delays import Delays, DistantBroker
 from agents.local.servers.endings import Endings, Logs
 from agents.local.servers.flink_cluster import FlinkCluster, install_flink, is_flink_installed
 from agents.local.servers.folder import RunFolder, default_folder
@@ -38,7 +40,7 @@ _log = log.get_logger("embedded.servers")
 class Servers:
     """`kafka`, `xmpp` and `ejabberd` (the admin API) say how to reach them; `web` is the chat
     page's address. `broker` and `server` are None if the servers are not ours, `web` if no page is
-    served, `flink` if no Flink of ours is wanted."""
+    served, `flink` if no Flink of ours is wanted, `proxy` if nothing is delayed."""
 
     kafka: Kafka
     xmpp: Xmpp
@@ -46,6 +48,7 @@ class Servers:
     broker: Broker | None = None
     server: Server | None = None
     flink: FlinkCluster | None = None
+    proxy: DelayProxy | None = None
     web: str | None = None
     endings: Endings | None = None
     _held: set[str] = field(default_factory=set)
@@ -65,10 +68,11 @@ class Servers:
         web: bool = True,
         flink: bool = False,
         endings: Endings | None = None,
+        delays: Delays | None = None,
     ) -> Servers:
         """Start the servers that `kafka` (HOST:PORT) and `xmpp` (a domain) do not name, and, with
         `flink`, a Flink; all at once, since each takes seconds. `web`: an ejabberd of ours also
-        serves the chat page.
+        serves the chat page. `delays`: between sites and a Kafka of ours.
 
         Raises InstallError, SettingsError, KafkaUnavailable, XmppError, FlinkUnavailable; then
         nothing is left running."""
@@ -81,7 +85,7 @@ class Servers:
         try:
             async with asyncio.TaskGroup() as all_:
                 if kafka is None:
-                    all_.create_task(servers._start_kafka(folder, workers, say))
+                    all_.create_task(servers._start_kafka(folder, workers, say, delays))
                 if xmpp is None:
                     all_.create_task(servers._start_ejabberd(folder, workers, say, web))
                 if flink:
@@ -91,13 +95,22 @@ class Servers:
             raise next(leaf_errors(error)) from error  # one reason is enough
         return servers
 
-    async def _start_kafka(self, folder: RunFolder, workers: Sequence[str], say: PrintLine) -> None:
-        broker = Broker(folder.path / "kafka")
+    async def _start_kafka(
+        self, folder: RunFolder, workers: Sequence[str], say: PrintLine, delays: Delays | None
+    ) -> None:
+        path = folder.path / "kafka"
+        broker = Broker(path) if delays is None else DistantBroker(path, delays)
         await asyncio.to_thread(broker.end_stale_broker)
         # Each run begins with an empty stream.
         await asyncio.to_thread(shutil.rmtree, broker.folder / "data", ignore_errors=True)
         self.broker = broker
         self._logs["kafka"] = Logs(*broker.logs)
+        if isinstance(broker, DistantBroker):
+            log_file = folder.log / "delays.log"
+            self.proxy = DelayProxy(broker.links, log_file)
+            self._logs["delays"] = Logs(log_file)
+            await self._start_server("delays", self.proxy.start)
+            say(f"real delays: {broker.delays.describe()}")
         await self._start_server("kafka", broker.start)
         # the data is new, and so are the accounts in it
         await _give_accounts(broker.kafka, folder.secrets, workers)
@@ -150,6 +163,12 @@ class Servers:
         await self._start_server("flink", cluster.start)
         say(f"Flink's JobManager at {cluster.urls.jobmanager}, gateway at {cluster.urls.gateway}")
 
+    def bootstrap_at(self, site: str) -> str:
+        """How the workers of that site reach Kafka."""
+        if isinstance(self.broker, DistantBroker):
+            return self.broker.bootstrap_at(site)
+        return self.kafka.bootstrap
+
     async def keep_running(self) -> None:
         """Start a server of ours again when it ends by itself (or is killed); runs until
         cancelled."""
@@ -162,6 +181,11 @@ class Servers:
                     self.broker and self.broker.start,
                 ),
                 ("ejabberd", self.server is not None and self.server.pid is None, self._again),
+                (
+                    "delays",
+                    self.proxy is not None and self.proxy.pid is None,
+                    self.proxy and self.proxy.start,
+                ),
                 (
                     "flink",
                     self.flink is not None and self.flink.pid is None,
@@ -192,8 +216,8 @@ class Servers:
             )
 
     def hold_server(self, name: str) -> None:
-        """Do not start `kafka`, `ejabberd` or `flink` again until `release_server`: for a test that
-        needs it away for a while."""
+        """Do not start `kafka`, `ejabberd`, `delays` or `flink` again until `release_server`: for a
+        test that needs it away for a while."""
         self._held.add(name)
 
     def release_server(self, name: str) -> None:
@@ -207,6 +231,8 @@ class Servers:
                 _log.error("server_not_stopped", error=str(result))
             elif isinstance(result, BaseException):
                 raise result
+        if self.proxy is not None:  # after the broker, so that its log does not fill with errors
+            await self.proxy.stop()
 
 
 async def _give_accounts(admin: Kafka, secrets: Path, workers: Sequence[str]) -> None:
