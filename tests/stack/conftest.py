@@ -124,10 +124,14 @@ async def started(
     metrics: bool = False,
     analytics: str = "",
     rate_eps: float = RATE_EPS,
+    sites: str = "",
+    delays: str = "",
+    broker_at: str = "",
 ) -> AsyncIterator[Running]:
     """A small stack; `pipeline`: the source of `shipped.pipeline`, found by every process;
     `worker`: settings of that table; `metrics`: scraped from `first_port` on; `analytics`: as in
-    the plan; `rate_eps`: that the lane map and the forecast's day are made for."""
+    the plan; `rate_eps`: that the lane map and the forecast's day are made for; `sites`, `delays`,
+    `broker_at`: as in the plan."""
     # pytest's own folders are closed to ejabberd's user
     path = Path(tempfile.mkdtemp(prefix="geolane-stack-"))
     os.chmod(path, 0o711)
@@ -148,6 +152,9 @@ async def started(
         analytics=analytics,
         coordinators=coordinators,
         metrics_from=first_port or None,
+        sites=sites,
+        delays=delays,
+        broker_at=broker_at,
     )
     with RunFolder(path) as folder, pytest.MonkeyPatch.context() as monkeypatch:
         stack = Stack(folder, plan, lambda text: None)
