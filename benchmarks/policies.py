@@ -370,6 +370,9 @@ def page(found: dict[float, dict[str, list[Outcome]]], numerics: Numerics) -> st
     ]
     return f"""# Policies
 
+Everything on this page is in virtual time: round trips are taken from a table, and no Kafka runs. [distance.md](distance.md) compares
+ways to place lanes live, with real processes, a real Kafka and real delays.
+
 How long do events take under different ways to place lanes? A day of recorded flights runs in virtual time through the real core
 (planner, calm rules, forecast, kernel `{numerics.name}`) and through three simple policies. `python -m benchmarks.policies` measures it
 again and writes this page.
