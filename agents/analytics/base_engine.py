@@ -127,6 +127,11 @@ class BaseEngine(WorkerEngine, Generic[W]):
     # The life of this boot
 
     @property
+    def _topic_names(self) -> Sequence[str]:
+        t = self._topics
+        return self._read_topic, t.hotspots, t.rises, t.state
+
+    @property
     def _group(self) -> str:
         return self._topics.group
 

@@ -65,7 +65,7 @@ class NodeStage:
     ) -> None:
         topics = topics or Topics()
         self.topic, self.group = f"{MAIN}/{topics.lanes}", topics.node_group
-        self._clean, self._dead = topics.clean, topics.dead
+        self._clean, self._dead = self.outputs = topics.clean, topics.dead
         self._runner, self._timeout_s = runner, timeout_s
         self._limit = limit
         self._calls = Calls()

@@ -41,6 +41,7 @@ class RouterStage:
     ) -> None:
         self._topics = topics or Topics()
         self.topic, self.group = f"{MAIN}/{self._topics.raw}", self._topics.router_group
+        self.outputs = self._topics.lanes, self._topics.unplaced, self._topics.dead
         self._map = lanemap
         self._max_bytes = max_bytes
         self._future_limit_ms = future_limit_ms

@@ -182,6 +182,10 @@ class Engine(WorkerEngine):
     # The life of this boot
 
     @property
+    def _topic_names(self) -> Sequence[str]:
+        return self._stage.topic.partition("/")[2], *self._stage.outputs
+
+    @property
     def _group(self) -> str:
         return self._stage.group
 

@@ -151,6 +151,7 @@ async def _publish_telemetry(
                 arrivals=arrivals,
                 accelerators=devices.latest(),
                 pipeline=engine.code,
+                paths=engine.path_reports(),
             )
         )
 

@@ -85,6 +85,10 @@ class Stage(Protocol):
         """The input topic with its cluster: `main/events.lanes`."""
 
     @property
+    def outputs(self) -> Sequence[str]:
+        """Kafka's names of the topics that it writes."""
+
+    @property
     def group(self) -> str:
         """The consumer group whose offsets are committed."""
 

@@ -14,9 +14,16 @@ from agents.base.errors import KafkaUnavailable, LeaseLost
 from agents.base.supervisor import first_leaf_error
 from agents.base.worker_thread import WorkThread
 from agents.core.lanes.tenure import Tenure
-from agents.core.model.messages import Arrival, LaneLoad, WorkerAnswer, WorkerCommand
+from agents.core.model.messages import (
+    Arrival,
+    LaneLoad,
+    PathReport,
+    WorkerAnswer,
+    WorkerCommand,
+)
 from agents.kafka.connection import retry_until_available
 from agents.kafka.offsets import Offsets
+from agents.kafka.paths import PathProbes
 from agents.kafka.producer import LeasedProducer
 from agents.observe.metrics.samples import Samples
 from agents.worker.lane import Meters, WorkedPartition
@@ -44,6 +51,7 @@ class WorkerEngine(ABC):
         self._kafka = kafka
         self._own = own
         self._reader: Reader | None = None
+        self._probes: PathProbes | None = None
 
     @property
     def tenure(self) -> Tenure:
@@ -95,6 +103,10 @@ class WorkerEngine(ABC):
         """For telemetry: the load of each owned partition since the last call, and (routers) the
         arrivals for each lane."""
 
+    def path_reports(self) -> tuple[PathReport, ...]:
+        """For telemetry: the round trips to the brokers that this worker works with."""
+        return self._probes.reports() if self._probes is not None else ()
+
     # The life of this boot
 
     async def run(self) -> None:
@@ -102,10 +114,14 @@ class WorkerEngine(ABC):
         (PROTOCOL 2.1, 3.3)."""
         reader = self._reader = self._make_reader()
         offsets, thread = Offsets(self._kafka, self._group), WorkThread("work")
+        probes = self._probes = PathProbes(
+            self._kafka, self._topic_names, self._group, self._transactional_id
+        )
         producer: LeasedProducer | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._own.end_when_ordered())
+                tasks.create_task(probes.run())
                 await retry_until_available(reader.start, log_unavailable)
                 await retry_until_available(offsets.start, log_unavailable)
                 await self._own.leased.wait()
@@ -123,6 +139,14 @@ class WorkerEngine(ABC):
             self._end_work()
             stops = [reader.stop(), offsets.stop()]
             await asyncio.gather(*stops, *([producer.stop()] if producer is not None else []))
+
+    def _transactional_id(self) -> str:
+        return self.tenure.lease.transactional_id if self.tenure.lease is not None else ""
+
+    @property
+    @abstractmethod
+    def _topic_names(self) -> Sequence[str]:
+        """Kafka's names of the topics that it reads, then of those that it writes."""
 
     @property
     @abstractmethod

@@ -36,6 +36,7 @@ async def test_it_finds_the_rises_of_the_definition_and_their_hotspots(
         w = await r.engine(Parameters(idle_s=60))
         await w.assign(1, 0)
         await r.wait_until_counted(len(stream))
+        assert [path.broker for path in w.engine.path_reports()] == [1]
         await r.send(closing(stream))
         await r.wait_until_counted(len(stream) + 3)
         rises, hotspots = await r.rises(), await r.hotspots()

@@ -14,6 +14,7 @@ from aiokafka.client import CoordinationType
 
 from agents import settings
 from agents.base.errors import GeolaneError, KafkaError, KafkaUnavailable, SettingsError
+from agents.core.model.messages import PROBE_WINDOW
 from agents.kafka.compacted import read_table
 from agents.kafka.connection import Link, client_kwargs, is_fenced, to_geolane_error
 from agents.kafka.offsets import Offsets
@@ -21,6 +22,7 @@ from agents.kafka.placement_log import PlacementLog
 from agents.kafka.topics import Topic, ensure_topics
 from tests.kafka.secured import PASSWORD, USER, SecureBroker, make_certificate, secret
 from tests.kafka.support import lease_maker
+from tests.kafka.test_paths import probing, until_reported
 
 
 @dataclass
@@ -64,6 +66,8 @@ async def test_everything_works_over_sasl_and_tls(secured: Secured) -> None:
     offsets = Offsets(secured.kafka, "geolane-node")
     await offsets.start()
     await offsets.stop()
+    async with probing(secured.kafka, "placement") as probes:
+        await until_reported(probes, lambda report: report.probes == PROBE_WINDOW)
     async with lease_maker(secured.kafka) as maker:
         assert (await maker.make_lease("geolane-node-iad-1"))[0] >= 0
     for wrong in (secured.wrong_password, secured.wrong_ca):

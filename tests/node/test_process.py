@@ -121,6 +121,8 @@ async def test_a_worker_is_leased_works_and_tells(
             last = f.telemetry[-1]
             assert (last.boot, last.lanes[0].n, last.lanes[0].epoch) == (f.boot, 0, 4)
             assert last.mem_mb > 10
+            await until(lambda: f.telemetry[-1].paths)
+            assert [path.broker for path in f.telemetry[-1].paths] == [1]
             answer = await f.tell(ReleaseCommand(1, f.boot, stage.topic, (Grant(0, 4, 0),)))
             assert answer.lanes[0].offset >= 200
             await f.tell(LeaseCommand(1, f.boot, "x", -1, 0))

@@ -1,0 +1,216 @@
+"""Round trips to a real broker, at a real delay; and brokers that stop, move or talk nonsense."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from agents import settings
+from agents.base import ports
+from agents.core.model.messages import PROBE_WINDOW, PathReport
+from agents.kafka import paths
+from agents.kafka.connection import client_kwargs
+from agents.kafka.paths import PathProbes, measure_rtt_ms, open_probe, read_tcp_rtt_ms
+from agents.local.servers.broker import ADMIN, SELF, Broker
+from agents.local.servers.delay_proxy import DelayProxy, Link
+from tests.fixtures.kafka import KafkaServer
+from tests.kafka.support import until
+
+BUSY_MS = 40.0
+"""How much longer an answer may take on a busy test machine."""
+
+
+@asynccontextmanager
+async def probing(
+    kafka: settings.Kafka, *topics: str, group: str = "geolane-node", name: str = ""
+) -> AsyncIterator[PathProbes]:
+    probes = PathProbes(kafka, topics, group, lambda: name, period_s=0.05)
+    task = asyncio.create_task(probes.run())
+    try:
+        yield probes
+    finally:
+        assert not task.done(), "it probes until cancelled"
+        task.cancel()
+        await asyncio.wait({task})
+        assert probes.reports() == ()
+
+
+async def until_reported(
+    probes: PathProbes, condition: Callable[[PathReport], bool], bound_s: float = 30.0
+) -> PathReport:
+    """The report of the one broker there is, once it is so."""
+
+    async def so() -> PathReport | None:
+        return next((x for x in probes.reports() if condition(x)), None)
+
+    found = await until(so, bound_s)
+    assert isinstance(found, PathReport)
+    return found
+
+
+def near(true_ms: float) -> Callable[[PathReport], bool]:
+    """As near as a busy test machine lets it be, with two answers at least."""
+    return lambda x: x.probes > 1 and abs(x.rtt_ms - true_ms) <= BUSY_MS / 2
+
+
+class FarBroker(Broker):
+    """Has one more listener, which clients reach at `advertised`."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, heap_mb=256)
+        self.listener_port, self.advertised = ports.find_free_port(), ports.find_free_port()
+        self.far = settings.Kafka(bootstrap=f"127.0.0.1:{self.advertised}")
+
+    def _more_properties(self) -> str:
+        port, controller_port = self._choose_ports()
+        clients = f"CLIENTS://127.0.0.1:{port}"
+        return f"""
+listeners={clients},CONTROLLER://127.0.0.1:{controller_port},FAR://127.0.0.1:{self.listener_port}
+advertised.listeners={clients},FAR://127.0.0.1:{self.advertised}
+listener.security.protocol.map=CONTROLLER:SASL_PLAINTEXT,CLIENTS:SASL_PLAINTEXT,FAR:PLAINTEXT
+super.users=User:{ADMIN};User:{SELF};User:ANONYMOUS
+"""
+
+
+@pytest_asyncio.fixture
+async def far_broker(server_folder: Path) -> AsyncIterator[FarBroker]:
+    broker = FarBroker(server_folder / "kafka")
+    await broker.start(120)
+    yield broker
+    broker.kill()
+
+
+@pytest.fixture(autouse=True)
+def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "LOOK_AT_MOST_S", 0.3)
+    monkeypatch.setattr(paths, "LOOK_S", 1.0)
+    monkeypatch.setattr(paths, "REST_S", 1.0)
+
+
+async def test_a_broker_is_probed_while_it_leads_or_coordinates_something(
+    kafka_server: KafkaServer,
+) -> None:
+    topic = await kafka_server.topic("paths", 3)
+    async with probing(kafka_server.kafka, topic, name=kafka_server.name("tid")) as probes:
+        assert probes.reports() == ()
+        first = await until_reported(probes, lambda x: x.probes >= 1)
+        full = await until_reported(probes, lambda x: x.probes == PROBE_WINDOW)
+        assert first.broker == full.broker == 1
+        assert 0.05 < full.min_ms <= full.rtt_ms < BUSY_MS
+        assert 0 <= full.age_s < 5
+
+
+async def test_a_topic_that_is_missing_is_no_reason_not_to_probe(kafka_server: KafkaServer) -> None:
+    async with probing(kafka_server.kafka, kafka_server.name("missing")) as probes:
+        await until_reported(probes, lambda x: x.probes >= 2)
+
+
+async def test_the_told_distance_is_the_true_one_and_follows_it(far_broker: FarBroker) -> None:
+    """The connection itself is made at once: TCP sees the proxy, ApiVersions the broker."""
+    link = Link("far", far_broker.advertised, far_broker.listener_port, 80)
+    async with DelayProxy([link]) as proxy:
+        async with open_probe(
+            client_kwargs(far_broker.far), ("127.0.0.1", far_broker.advertised)
+        ) as connection:
+            rtt_ms = [await measure_rtt_ms(connection) for _ in range(5)]
+            tcp_ms = read_tcp_rtt_ms(connection)
+        assert 80 <= min(rtt_ms) < 80 + BUSY_MS
+        assert tcp_ms is not None
+        assert tcp_ms < 20
+        async with probing(far_broker.far, "events.lanes") as probes:
+            for true_ms in (80, 150, 20):
+                await proxy.change_link("far", rtt_ms=true_ms)
+                await until_reported(probes, near(true_ms))
+            told = await until_reported(
+                probes, lambda x: x.probes == PROBE_WINDOW and x.min_ms < 20 + BUSY_MS
+            )
+            assert told.min_ms >= 20
+
+        async def closed() -> bool:
+            return (await proxy.read_counts())["far"].open == 0
+
+        await until(closed)
+
+
+async def test_a_broker_that_stops_is_forgotten_and_found_again(
+    far_broker: FarBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "FORGET_S", 3.0)
+    link = Link("far", far_broker.advertised, far_broker.listener_port, 1)
+    async with DelayProxy([link]), probing(far_broker.far, "events.lanes") as probes:
+        await until_reported(probes, lambda x: x.probes == PROBE_WINDOW)
+        await far_broker.stop()
+        await until_reported(probes, lambda x: x.age_s >= 1)
+
+        async def forgotten() -> bool:
+            return probes.reports() == ()
+
+        await until(forgotten)
+        await far_broker.start(120)
+        await until_reported(probes, lambda x: x.probes >= 2)
+
+
+async def test_a_broker_that_moves_is_measured_anew_where_it_is(far_broker: FarBroker) -> None:
+    """The old address still answers: only metadata tells."""
+    old, new = far_broker.advertised, ports.find_free_port()
+    links = [
+        Link("old", old, far_broker.listener_port, 60),
+        Link("new", new, far_broker.listener_port, 5),
+    ]
+    async with DelayProxy(links), probing(far_broker.far, "events.lanes") as probes:
+        told = await until_reported(probes, lambda x: x.probes == PROBE_WINDOW)
+        assert told.min_ms >= 60
+        await far_broker.stop()
+        far_broker.advertised = new
+        await far_broker.start(120)
+        await until_reported(probes, lambda x: x.rtt_ms < 40)
+
+
+async def garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read(100)
+    writer.write(b"\0\0\0\x18HTTP/1.1 400 Bad Request\r\n\r\n")
+    await writer.drain()
+    await reader.read()
+    writer.close()
+
+
+async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read()
+    writer.close()
+
+
+@pytest.mark.parametrize("answer", [garbage, silence])
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+async def test_a_server_that_is_not_a_broker_is_no_distance(
+    answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(paths, "ANSWER_S", 0.3)
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await answer(reader, writer)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    addresses = {
+        1: ("127.0.0.1", server.sockets[0].getsockname()[1]),
+        2: ("127.0.0.1", 70_000),
+        3: ("x" * 100, 9092),
+        4: ("127.0.0.1", 1),
+    }
+    probes = PathProbes(settings.Kafka(), ["events.lanes"], "group", period_s=0.05)
+    async with asyncio.TaskGroup() as tasks:
+        probes._follow_brokers(addresses, client_kwargs(settings.Kafka()), tasks)
+        await asyncio.sleep(2.0)
+        assert probes.reports() == ()
+        assert 2 <= connections <= 12, "it tries again, and backs off"
+        assert all(path.task and not path.task.done() for path in probes._paths.values())
+        probes._follow_brokers({}, {}, tasks)
+    server.close()
