@@ -397,6 +397,7 @@ NumPy row knows its baseline, `find_rises` computes it; the ratio is of their sp
   its area until {LATE_S} s after its end; its delay runs from its start to the end of the second of that alarm. Lateness comes on top. A hotspot that opens
   without a burst near it, from its start until {SETTLE_S // 60} min after its end, is a false alarm. Precision depends on how many bursts there are: with few, one
   false alarm a day weighs more.
+- **Flink.** The job in SQL gives the same rows as geolane in process, to the last one (`tests/analytics/test_equal_rows.py`), so it has no line of its own.
 - **Calibration.** On {sizes.calm_days} days without bursts, the threshold of each is set to one false alarm a day on the whole map; with bursts, there
   are other days. Thresholds: {own}.
 - **The others** get every help: both CUSUMs use geolane's two factors; the fixed threshold knows each cell's busiest hour; the usual rate of
