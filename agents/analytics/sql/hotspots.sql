@@ -26,7 +26,7 @@ CREATE TEMPORARY TABLE records (
   'connector' = 'kafka', 'topic' = '${lanes}', 'format' = 'raw',
   'properties.group.id' = '${group}', 'properties.isolation.level' = 'read_committed',
   'scan.startup.mode' = 'timestamp', 'scan.startup.timestamp-millis' = '${from_ms}',
-  'scan.watermark.emit.strategy' = 'on-event', 'scan.watermark.idle-timeout' = '${idle_ms} ms',
+  'scan.watermark.idle-timeout' = '${idle_ms} ms',
   ${kafka}
 );
 
@@ -145,10 +145,10 @@ FROM tested MATCH_RECOGNIZE (
   DEFINE
     R AS SUM(R.work) - SUM(R.idle) + FIRST(R.idle) > 0
       AND SUM(R.work) - SUM(R.idle) + FIRST(R.idle) <= R.threshold
-      AND (FIRST(R.slot_s) = R.slot_s OR (R.gap_s < 3600
+      AND (FIRST(R.slot_s) = R.slot_s OR (R.slot_s - LAST(R.slot_s, 1) < 3600
         AND SUM(R.work) - R.work - SUM(R.idle) + FIRST(R.idle) > 0)),
     H AS (FIRST(R.slot_s) IS NULL AND H.work > H.threshold)
-      OR (FIRST(R.slot_s) IS NOT NULL AND H.gap_s < 3600
+      OR (FIRST(R.slot_s) IS NOT NULL AND H.slot_s - LAST(R.slot_s) < 3600
         AND SUM(R.work) - SUM(R.idle) + FIRST(R.idle) - H.idle > 0
         AND SUM(R.work) - SUM(R.idle) + FIRST(R.idle) - H.idle + H.work > H.threshold)
 );
