@@ -13,6 +13,7 @@ import csv
 import math
 import os
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -445,6 +446,7 @@ def write(runs: list[Run], *, add: bool) -> None:
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the servers, too
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
