@@ -53,7 +53,7 @@ NOW, BEFORE = "now", "before"
 RAW = 2
 RATE_EPS = 200.0
 RATE_LANES = 4
-WARM_S = 6.0
+WARM_S = 10.0
 READY_S = 60.0
 WINDOWS = {"default": 168_000, "system": 4 << 20}
 """What is on the way at most, by the socket buffers: with Kafka's default of 100 KiB, 1.12 MB/s were
@@ -279,9 +279,11 @@ async def measure(on: Ground, versions: dict[str, Path], rounds: int, only: Sequ
 
 
 def spread(values: Sequence[float]) -> str:
-    """The mean and its 95 % confidence interval by Student's t."""
+    """The mean and its 95 % confidence interval by Student's t. Infinite: nothing was visible."""
     if not values:
         return ""
+    if float("inf") in values:
+        return f"none in {sum(v == float('inf') for v in values)} of {len(values)} rounds"
     mean = statistics.fmean(values)
     if (t := T_95.get(len(values))) is None:
         return f"{mean:,.0f}"

@@ -22,6 +22,7 @@ def test_a_spread_is_the_mean_with_students_t() -> None:
     assert distance.spread([]) == ""
     assert distance.spread([7.0]) == "7"
     assert distance.spread([90.0, 95.0, 100.0, 105.0, 110.0]) == "100 (90 to 110)"
+    assert distance.spread([90.0, float("inf"), 100.0]) == "none in 1 of 3 rounds"
 
 
 def test_a_part_of_the_page_is_replaced_and_the_others_stay(

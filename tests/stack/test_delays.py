@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 import pytest
 import pytest_asyncio
 
+from agents.core.model.messages import PathReport
 from agents.settings import load_settings
+from agents.xmpp.operator_client import OperatorClient
+from ejabberd import feeds
+from ejabberd.provision import send_to_pubsub
+from plugins import telemetry
 from tests.stack.conftest import Running, started
 
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
@@ -45,6 +52,37 @@ async def test_workers_of_a_far_site_reach_kafka_through_its_delay_only(distant:
         assert count.open > 0
         assert count.bytes_up > 0
         assert count.bytes_down > 0
+
+
+async def test_each_node_reports_the_round_trip_that_was_set(distant: Running) -> None:
+    """Within 5 % or 2 ms of it, by the smallest of its probes: the median has the load of this
+    machine in it."""
+    stack = distant.stack
+    server = stack.servers.server
+    assert server is not None
+    async with OperatorClient(distant.login("operator"), "operator") as person:
+        for site, set_ms in {"iad": 0.0, **FAR}.items():
+            feed = telemetry.feed_of_worker(f"node-{site}-1")
+            member = feeds.make_affiliate_request(
+                feed, [(f"operator@{stack.base.xmpp.domain}", "member")]
+            )
+            await send_to_pubsub(server.api, stack.base.xmpp.domain, member)
+            async with asyncio.timeout(60):
+                while True:
+                    path = await _reported_path(person, feed)
+                    if abs(path.min_ms - set_ms) <= max(2.0, 0.05 * set_ms):
+                        break
+            assert path.rtt_ms >= path.min_ms > set_ms - 2
+
+
+async def _reported_path(person: OperatorClient, feed: str) -> PathReport:
+    """To the broker, in the next telemetry that has it from several probes."""
+    async with aclosing(person.watch_feed(feed)) as items:
+        async for item in items:
+            for path in telemetry.telemetry_from_xml(item.payload).paths:
+                if path.probes >= 3:
+                    return path
+    raise AssertionError("the feed ended")
 
 
 async def test_nothing_is_lost_when_the_delaying_proxy_dies(distant: Running) -> None:
