@@ -176,7 +176,8 @@ class Coordinator:
             self.fleet, self.news, self.placing, planning.lanemap, operators.name_place
         )
         self.desk = Desk(
-            self.fleet, self.placing, self.news, operators.token, self.tuner, self.hotspots
+            *(self.fleet, self.placing, self.news, operators.token, self.tuner),
+            *(self.hotspots, self.paths),
         )
         self.dialogs = Dialogs(self.desk)
         desk, placing = self.desk, self.placing

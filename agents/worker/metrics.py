@@ -41,4 +41,6 @@ def add_worker_metrics(worker: str, engine: WorkerEngine, link: WorkerLink, out:
     out.add(m.ABORTS, meters.aborts, worker, topic)
     out.add_histogram(m.PROCESSING, meters.processing, worker, topic)
     out.add_histogram(m.COMMIT, meters.commit, worker, topic)
+    for path in engine.path_reports():
+        out.add(m.PATH_RTT, path.rtt_ms / 1000, worker, path.broker)
     engine.add_metrics(worker, out)

@@ -17,6 +17,7 @@ from agents.core.events import QueryFinished, QuestionAsked
 from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.hotspots import Hotspots
 from agents.core.fleet.incidents import News, clip_lines
+from agents.core.fleet.paths import MeasuredPaths
 from agents.core.fleet.placing import Placing
 from agents.core.fleet.queries import PendingQueries
 from agents.core.fleet.rewinds import Rewinds
@@ -59,6 +60,7 @@ class Desk:
     token: Callable[[], str]
     tuner: Tuner
     hotspots: Hotspots
+    paths: MeasuredPaths
     affiliations: dict[str, str] = field(default_factory=dict)
     known: bool = False  # whether the room's affiliations have been read
     promises: dict[str, Promise] = field(default_factory=dict)
@@ -141,6 +143,7 @@ class Desk:
             self.rewinds,
             self.rollout,
             self.hotspots,
+            self.paths,
             access=self.access_of(jid),
             chat=chat,
             commanding=commanding,

@@ -15,6 +15,7 @@ from agents.core.effects import Effect, Write
 from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.hotspots import Hotspots
 from agents.core.fleet.incidents import News
+from agents.core.fleet.paths import MeasuredPaths
 from agents.core.fleet.placing import Placing
 from agents.core.fleet.queries import PendingQueries
 from agents.core.fleet.rewinds import Rewinds
@@ -69,6 +70,7 @@ class Context:
     rewinds: Rewinds
     rollout: Rollout
     hotspots: Hotspots
+    paths: MeasuredPaths
     access: Access = Access.LOOK
     chat: bool = True
     commanding: bool = True

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from agents.base.text import counted
 from agents.core.fleet.fleet import Fleet, View
+from agents.core.fleet.paths import MeasuredPaths
 from agents.core.fleet.placing import Placing
 from agents.core.fleet.summary import health_word, lane_loads, node_rate_eps, summarise_fleet
 from agents.core.fleet.troubles import Troubles
@@ -19,6 +20,7 @@ from agents.core.operators.held_back import describe_held_back
 
 ROWS = 4  # of a table in chat: with the first line, head and fences that is 8 lines
 TROUBLES = 3  # shown by `status`
+BROKERS = 5  # shown by `node`
 ROWS_ELSEWHERE = 50  # of a table in a form or on a terminal
 WIDTH = 36
 
@@ -118,8 +120,9 @@ def describe_device(x: Accelerator) -> str:
     return f"{x.name}: {', '.join(said) or 'ok'}."
 
 
-def list_nodes(fleet: Fleet, page: int, rows_at_most: int = ROWS) -> str:
-    """Nodes, then workers of other kinds; those that need attention come first."""
+def list_nodes(fleet: Fleet, paths: MeasuredPaths, page: int, rows_at_most: int = ROWS) -> str:
+    """Nodes, then workers of other kinds; those that need attention come first. `rtt`: the round
+    trip to the farthest of Kafka's brokers, since a transaction waits for each."""
     views = sorted(
         fleet.views.values(),
         key=lambda v: (
@@ -136,16 +139,39 @@ def list_nodes(fleet: Fleet, page: int, rows_at_most: int = ROWS) -> str:
             health_word(fleet, v),
             str(len(fleet.owned_by(v.spec.worker))),
             f"{node_rate_eps(fleet, v.spec.worker):,.0f}",
+            _format_farthest(paths, v.spec.worker),
         ]
         for v in views[shown]
     ]
     more = f" More: nodes {page + 1}" if page < pages else ""
-    return f"{ok} of {len(views)} workers are ok.{more}\n" + format_table(
-        ("name", "state", "lanes", "ev/s"), rows, (14, 9, 5, 5)
+    return f"{ok} of {len(views)} workers are ok; rtt: ms to Kafka.{more}\n" + format_table(
+        ("name", "state", "lanes", "ev/s", "rtt"), rows, (11, 8, 5, 5, 3)
     )
 
 
-def describe_node(fleet: Fleet, view: View, now: float) -> str:
+def _format_farthest(paths: MeasuredPaths, worker: str) -> str:
+    """In three characters."""
+    most_ms = max((path.rtt_ms for path in paths.paths_of(worker).values()), default=None)
+    if most_ms is None:
+        return "-"
+    if most_ms >= 999.5:
+        return ">1s"
+    return f"{most_ms:.0f}" if most_ms >= 9.95 else f"{most_ms:.1f}"
+
+
+def _describe_paths(paths: MeasuredPaths, worker: str, now: float) -> list[str]:
+    """The round trips to brokers, the shortest first."""
+    found = sorted(paths.paths_of(worker).items(), key=lambda item: item[1].rtt_ms)
+    said = [
+        f"broker {broker} {path.rtt_ms:.1f} ms ({counted(path.probes, 'probe')}, "
+        f"{max(0.0, now - path.measured_s):.0f} s ago)"
+        for broker, path in found[:BROKERS]
+    ]
+    more = f" and {len(found) - BROKERS} more, up to {found[-1][1].rtt_ms:.1f} ms"
+    return [f"Round trip to {', '.join(said)}{more if found[BROKERS:] else ''}."] if said else []
+
+
+def describe_node(fleet: Fleet, paths: MeasuredPaths, view: View, now: float) -> str:
     spec, worker = view.spec, view.spec.worker
     owned = fleet.owned_by(worker)
     lines = [
@@ -161,6 +187,7 @@ def describe_node(fleet: Fleet, view: View, now: float) -> str:
             f"CPU {t.cpu:.0%} of a core, {t.mem_mb:.0f} MB; last heard "
             f"{max(0.0, now - view.heard_at):.1f} s ago."
         )
+        lines += _describe_paths(paths, worker, now)
         lines += [describe_device(x) for x in t.accelerators]
     elif not view.present:
         lines.append("Nothing has been heard from it.")

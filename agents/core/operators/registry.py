@@ -94,13 +94,13 @@ def _status_figures(c: Context) -> dict[str, str]:
 
 
 def _show_nodes(c: Context, args: Sequence[str]) -> str:
-    return look.list_nodes(c.fleet, parse_page(args), c.rows)
+    return look.list_nodes(c.fleet, c.paths, parse_page(args), c.rows)
 
 
 def _show_node(c: Context, args: Sequence[str]) -> str:
     name = args[0].strip().lower()
     view = c.fleet.views[name] if name in c.fleet.views else find_node(c.fleet, name)
-    return look.describe_node(c.fleet, view, c.now)
+    return look.describe_node(c.fleet, c.paths, view, c.now)
 
 
 def _show_lanes(c: Context, args: Sequence[str]) -> str:

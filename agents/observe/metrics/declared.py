@@ -127,6 +127,14 @@ ABORTS = _counter(
     "topic",
 )
 
+PATH_RTT = _gauge(
+    "path_rtt_seconds",
+    "round trip to a Kafka broker, by its id: the median of the last 15 probes; none for a broker "
+    "that has not answered for 60 s",
+    "worker",
+    "broker",
+)
+
 EVENTS_DROPPED = _counter(
     "hotspot_events_dropped",
     "events not tested for want of room: of too many cells, or of a clock that stands still",
@@ -258,6 +266,7 @@ WORKER = (
     PROCESSING,
     COMMIT,
     ABORTS,
+    PATH_RTT,
 )
 COORDINATOR = (
     LEADER,

@@ -9,7 +9,14 @@ import pytest
 
 from agents.core import events as ev
 from agents.core.events import AffiliationChanged, QuestionAsked, TelemetryIn, WorkerSeen
-from agents.core.model.messages import Announcement, Arrival, DrainCommand, Health, Telemetry
+from agents.core.model.messages import (
+    Announcement,
+    Arrival,
+    DrainCommand,
+    Health,
+    PathReport,
+    Telemetry,
+)
 from agents.core.model.placement import PAUSE, State, drain_intent
 from agents.core.model.plan import AllowedNodes
 from agents.core.model.topology import WorkerKind
@@ -47,6 +54,29 @@ def ask(
         )
     )
     return "\n".join(w.said[before:])
+
+
+def test_round_trips_to_kafka_are_shown(w: World) -> None:
+    told = {
+        "node-0": tuple(PathReport(b, 12.6 + b, 12.1, 15, 1.0) for b in range(7)),
+        "node-1": (PathReport(1, 0.42, 0.3, 15, 1.0),),
+        "node-2": (PathReport(1, 1500.0, 1400.0, 15, 1.0),),
+    }
+    for worker, paths in told.items():
+        boot = w.procs[worker].boot
+        w.tell(TelemetryIn(worker, Telemetry(boot, 1000, "", 0.1, 40.0, paths=paths)))
+    w.now_s += 2
+    w.tell(ev.Tick())
+    table = ask(w, "!nodes")
+    assert "rtt: ms to Kafka" in table
+    last = {row.split()[0]: row.split()[-1] for row in table.splitlines() if row[:1].isalnum()}
+    assert [last[name] for name in ("0", "1", "2", "router-1")] == ["19", "0.4", ">1s", "-"]
+    assert max(map(len, table.partition("```")[2].splitlines())) <= 36
+    assert "Round trip to broker 1 0.4 ms (15 probes, 3 s ago)." in ask(w, "!node 1")
+    seven = ask(w, "!node 0")
+    assert "Round trip to broker 0 12.6 ms (15 probes, 3 s ago), broker 1 13.6 ms" in seven
+    assert "and 2 more, up to 18.6 ms." in seven
+    assert "Round trip" not in ask(w, "!node router-1")
 
 
 def confirm_id(answer: str) -> str:

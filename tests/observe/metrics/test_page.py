@@ -121,6 +121,7 @@ def test_names_are_prometheus_own_way() -> None:
             "state",
             "version",
             "what",
+            "broker",
         }
 
 

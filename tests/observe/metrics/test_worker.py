@@ -70,6 +70,7 @@ async def test_a_real_node_is_scraped(kafka_server: KafkaServer, xmpp_server: Xm
                 )
 
             found = await scrape_until(port, worked)
+            assert 0 < (found.value("geolane_path_rtt_seconds", broker="1") or 0) < 1
             lane = {"worker": f.account, "topic": topic, "partition": "0"}
             assert found.value("geolane_events_in_total", **lane) == 200
             assert found.value("geolane_events_out_total", **lane) == 160
