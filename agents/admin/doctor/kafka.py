@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import statistics
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -23,6 +24,7 @@ from agents.admin.doctor.check import Check
 from agents.admin.doctor.judge.certificate import judge_certificate
 from agents.admin.doctor.judge.kafka import (
     Cluster,
+    RoundTrip,
     TopicDescription,
     judge_addresses,
     judge_existence,
@@ -31,6 +33,7 @@ from agents.admin.doctor.judge.kafka import (
     judge_replicas,
     judge_retention,
     judge_rights,
+    judge_round_trips,
     judge_sizes,
     judge_time_stamps,
     judge_verification,
@@ -42,6 +45,7 @@ from agents.admin.doctor.sockets import examine_tls, try_addresses
 from agents.base.errors import KafkaUnavailable
 from agents.base.text import counted
 from agents.core.model.inventory import Inventory
+from agents.core.model.messages import PATHS_AT_MOST
 from agents.core.model.topology import (
     TOPIC_LANES,
     TOPIC_RAW,
@@ -50,12 +54,14 @@ from agents.core.model.topology import (
 )
 from agents.kafka import verification
 from agents.kafka.connection import client_kwargs, to_geolane_error
+from agents.kafka.paths import measure_rtt_ms, open_probe, read_tcp_rtt_ms
 from agents.kafka.topics import NOT_TOLD, DescribeTopics, Topic, fleet_topics
 from agents.settings import Loaded
 from agents.settings.sources import DEFAULT
 
 GROUP = "kafka"
 ANSWER_MS = 4000
+PROBES = 7
 HIDDEN = kafka_errors.TopicAuthorizationFailedError.__name__
 _CLOSED = (kafka_errors.KafkaConnectionError, OSError)
 
@@ -92,6 +98,10 @@ class KafkaCheck:
             check("version", self._check_version, "login"),
             check("cluster", self._describe_cluster, "login"),
             check("listeners", self._check_listeners, "cluster"),
+            Check(
+                *(GROUP, "round trips", self._check_round_trips, (f"{GROUP} listeners",)),
+                bound_s=12.0,
+            ),
             check("topics", self._topics_check(judge_existence), "cluster"),
             check("rights", self._check_rights, "cluster"),
             check("time stamps", self._topics_check(judge_time_stamps), "cluster"),
@@ -277,6 +287,25 @@ class KafkaCheck:
 
     async def _check_listeners(self) -> Verdict:
         return judge_listeners(await try_addresses(self.cluster.brokers.values()))
+
+    async def _check_round_trips(self) -> Verdict:
+        kwargs = await asyncio.to_thread(client_kwargs, self._kafka)
+        silent = dict[str, str]()
+
+        async def measure(broker: int, address: tuple[str, int]) -> RoundTrip | None:
+            host_and_port = f"{address[0]}:{address[1]}"
+            try:
+                async with asyncio.timeout(10), open_probe(kwargs, address) as connection:
+                    rtts = [await measure_rtt_ms(connection) for _ in range(PROBES)]
+                    tcp_ms = read_tcp_rtt_ms(connection)
+            except (kafka_errors.KafkaError, OSError, TimeoutError) as e:
+                silent[host_and_port] = str(to_geolane_error(e, "does not answer a probe"))
+                return None
+            return RoundTrip(broker, host_and_port, statistics.median(rtts), min(rtts), tcp_ms)
+
+        brokers = sorted(self.cluster.brokers.items())[:PATHS_AT_MOST]
+        trips = await asyncio.gather(*(measure(*broker) for broker in brokers))
+        return judge_round_trips([trip for trip in trips if trip is not None], silent)
 
     def _topics_check(
         self, judged: Callable[[tuple[Topic, ...], Cluster], Verdict]

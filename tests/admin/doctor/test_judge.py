@@ -10,7 +10,7 @@ import pytest
 
 from agents.admin.doctor.judge import fleet, host, kafka, xmpp
 from agents.admin.doctor.judge.certificate import Certificate, judge_certificate
-from agents.admin.doctor.judge.kafka import Cluster, TopicDescription
+from agents.admin.doctor.judge.kafka import Cluster, RoundTrip, TopicDescription
 from agents.admin.doctor.judge.roles import Role, Whom, with_passwords
 from agents.admin.doctor.judge.verdict import (
     Finding,
@@ -128,6 +128,10 @@ def test_versions_are_compared_as_versions() -> None:
         (kafka.judge_addresses({"a:1": "away"}), FAULT),
         (kafka.judge_listeners({"a:1": ""}), OK),
         (kafka.judge_listeners({"a:1": "", "b:1": "nothing listens there"}), FAULT),
+        (kafka.judge_round_trips([RoundTrip(1, "a:1", 12.6, 12.1, 12.0)], {}), OK),
+        (kafka.judge_round_trips([RoundTrip(1, "a:1", 82.6, 81.9, 0.1)], {}), OK),
+        (kafka.judge_round_trips([RoundTrip(1, "a:1", 12.6, 12.1, None)], {"b:1": "x"}), WARNING),
+        (kafka.judge_round_trips([], {"b:1": "does not answer"}), WARNING),
         (kafka.judge_limits({"transaction.max.timeout.ms": "10000"}, 10_000), OK),
         (kafka.judge_limits({"transaction.max.timeout.ms": "9999"}, 10_000), FAULT),
         (kafka.judge_limits({"offsets.retention.minutes": "1439"}, 10_000), FAULT),
@@ -427,3 +431,29 @@ def test_a_small_stack_of_ejabberds_is_a_warning() -> None:
         True,
         True,
     )
+
+
+@pytest.mark.parametrize(
+    ("min_ms", "tcp_ms", "between"),
+    [
+        (81.9, 0.1, True),
+        (12.1, 0.1, True),
+        (9.9, 0.1, False),  # a busy broker needs this long, too
+        (150.0, 76.0, False),
+        (150.0, 74.0, True),
+        (80.0, 80.4, False),
+        (80.0, None, False),
+    ],
+)
+def test_a_gap_between_the_broker_and_tcp_is_told(
+    min_ms: float, tcp_ms: float | None, between: bool
+) -> None:
+    trips = [RoundTrip(3, "c:1", min_ms + 0.5, min_ms, tcp_ms), RoundTrip(4, "d:1", 1, 1, 1)]
+    said = kafka.judge_round_trips(trips, {}).found
+    assert said.startswith("broker 4 1.0 ms, broker 3 ")
+    assert ("broker 3 (c:1)" in said and "proxy" in said) is between
+
+
+def test_many_brokers_are_told_in_a_line() -> None:
+    trips = [RoundTrip(i, f"b{i}:1", 1.0 + i, 1.0 + i, 0.9 + i) for i in range(64)]
+    assert kafka.judge_round_trips(trips, {}).found.endswith(", 56 more up to 64.0 ms")

@@ -4,6 +4,7 @@ names each."""
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -48,11 +49,13 @@ from agents.kafka.offsets import Offsets
 from agents.kafka.topics import Topic, fleet_topics
 from agents.kafka.verification import KEY
 from agents.local.servers.broker import SELF
+from agents.local.servers.delay_proxy import DelayProxy, Link
 from agents.settings import Coordinator
 from tests.admin.doctor.support import findings, loaded, named
 from tests.fixtures.kafka import folder_for_servers
 from tests.kafka.secured import PASSWORD, USER, SecureBroker, make_certificate, secret
 from tests.kafka.support import consumer, fill, unverified
+from tests.kafka.test_paths import FarBroker
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 LANE_COUNT = 4
@@ -184,6 +187,7 @@ KAFKA = [
     f"kafka {name}"
     for name in (
         "listeners",
+        "round trips",
         "topics",
         "rights",
         "time stamps",
@@ -282,6 +286,24 @@ async def test_an_address_that_a_broker_advertises_and_nobody_has_is_named(place
         named(found, key, "`kafka listeners` is at fault", level=Level.SKIPPED)
 
 
+async def test_a_proxy_on_the_way_is_told(server_folder: Path) -> None:
+    broker = FarBroker(server_folder / "kafka")
+    link = Link("far", broker.advertised, broker.listener_port, 60)
+    async with DelayProxy([link]):
+        try:
+            await broker.start(120)
+            found = await look(broker.far, "kafka round trips")
+        finally:
+            broker.kill()
+    named(
+        found,
+        "kafka round trips",
+        f"broker 1 (127.0.0.1:{broker.advertised}) answers after 6",
+        "a proxy, load balancer or TLS terminator is between",
+        level=Level.OK,
+    )
+
+
 async def test_a_user_without_rights_is_told_so(place: Place) -> None:
     await place.make()
     found = await look(place.secure(), *KAFKA, "kafka transactional id", account=USER)
@@ -314,6 +336,7 @@ async def test_topics_as_they_must_be_are_ok_and_low_limits_are_named(place: Pla
         "offsets.retention.minutes is 60",
     )
     named(found, "kafka limits", "a misspelt topic is created")
+    assert re.fullmatch(r"broker 1 \d+\.\d ms", found["kafka round trips"].found)
     del found["kafka limits"]
     assert [f for f in found.values() if f.level is not Level.OK] == []
 

@@ -349,3 +349,50 @@ def judge_listeners(all_of_them: Mapping[str, str]) -> Verdict:
         )
     said = "; ".join(f"{address} is advertised, but {why}" for address, why in away.items())
     return fault(said, "correct advertised.listeners on that broker, or its name (DNS) here")
+
+
+NAMED_AT_MOST = 8
+GAP_MS, GAP_SHARE = 10.0, 0.5
+"""A broker is behind something if TCP's round trip is shorter by more than both."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoundTrip:
+    """To one broker, from here. `rtt_ms`, `min_ms`: of requests that it answers at once, median and
+    minimum. `tcp_ms`: the least that TCP saw on the same connection; None if the system does not
+    tell."""
+
+    broker: int
+    address: str
+    rtt_ms: float
+    min_ms: float
+    tcp_ms: float | None
+
+    @property
+    def behind_something(self) -> bool:
+        gap_ms = self.min_ms - self.tcp_ms if self.tcp_ms is not None else 0.0
+        return gap_ms > max(GAP_MS, GAP_SHARE * self.min_ms)
+
+
+def judge_round_trips(found: Sequence[RoundTrip], silent: Mapping[str, str]) -> Verdict:
+    """`silent`: address -> why it did not answer. What lies between is told, and is no warning:
+    placement rests on the brokers' own answers."""
+    near_first = sorted(found, key=lambda trip: trip.rtt_ms)
+    texts = [f"broker {x.broker} {x.rtt_ms:.1f} ms" for x in near_first[:NAMED_AT_MOST]]
+    if near_first[NAMED_AT_MOST:]:
+        texts.append(f"{len(near_first) - NAMED_AT_MOST} more up to {near_first[-1].rtt_ms:.1f} ms")
+    between = [x for x in near_first if x.behind_something]
+    said = ", ".join(texts)
+    if between:
+        x = between[0]
+        said += (
+            f"; broker {x.broker} ({x.address}) answers after {x.min_ms:.1f} ms at least, but TCP "
+            f"reaches only as far as {x.tcp_ms:.1f} ms: a proxy, load balancer or TLS terminator "
+            "is between, or the broker is overloaded"
+        )
+        if between[1:]:
+            said += f"; {counted(len(between) - 1, 'more broker')} likewise"
+    if not silent:
+        return ok(said)
+    away = "; ".join(f"{address}: {why}" for address, why in list(silent.items())[:NAMED_AT_MOST])
+    return warning(f"{said}; {away}" if said else away, "look at that broker's log and load")
