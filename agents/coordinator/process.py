@@ -114,10 +114,11 @@ class CoordinatorProcess:
         self.placing = PlacingSettings(
             c.calm,
             self.rtt,
-            Weights(c.move_ms, c.miss_ms),
+            Weights(c.move_ms, c.miss_ms, c.round_trips),
             warm_s=c.warm_s,
             degraded_ms=c.degraded_ms,
             day_s=c.day_s,
+            data_at_kafka=c.data_at == "kafka",
         )
         self.events: asyncio.Queue[AnyEvent] = asyncio.Queue(EVENTS_AT_MOST)
         self.link = CoordinatorLink(settings.xmpp, self.boot, self.enqueue_event)

@@ -169,7 +169,7 @@ class Coordinator:
         self.news = News(self.fleet)
         self.refusals = ImplausibleFigures(self.fleet, self.news)
         self.paths = MeasuredPaths(self.fleet)
-        inputs = PlacingInputs(self.fleet, planning.lanes, planning.settings)
+        inputs = PlacingInputs(self.fleet, planning.lanes, planning.settings, self.paths)
         self.placing = Placing(self.fleet, inputs, planning.numerics, now.s, planning.clock)
         self.tuner = Tuner(self.fleet, self.placing, operators.tunables)
         self.hotspots = Hotspots(
@@ -374,6 +374,7 @@ class Coordinator:
         raise event.error  # the guard catches it and reports the failed plan
 
     def _handle_streams(self, event: StreamsLooked, now: Now) -> Iterable[Effect]:
+        self.placing.inputs.data.note_leaders(event.leaders, event.racks)
         return self.lookout.check_topics(event, now.s)
 
     def _handle_hotspots(self, event: HotspotsRead, now: Now) -> Iterable[Effect]:

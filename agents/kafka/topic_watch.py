@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import aiokafka.errors as kafka_errors
 from aiokafka import TopicPartition
@@ -70,7 +70,7 @@ class StreamLooks:
 
     async def read_streams(self) -> StreamsLooked:
         """Read the topics once; call `start` first. Raises KafkaUnavailable, KafkaError."""
-        counts = await self._read_partition_counts()
+        counts, leaders, racks = await self._describe_topics()
         parts = {
             kind: [kind.partition(n) for n in range(counts.get(kind.kafka_topic, 0))]
             for kind in self._offsets
@@ -92,9 +92,9 @@ class StreamLooks:
             stables |= await self._offsets[kind].read_end_offsets(some)
             ends |= await self._offsets[kind].read_high_watermarks(some)
         extents = {p: Extent(begins[p], stables[p], max(ends[p], stables[p])) for p in begins}
-        return StreamsLooked(
-            counts, extents, committed, await self._find_open_transactions(extents)
-        )
+        open_ = await self._find_open_transactions(extents)
+        known = {p: leaders[p.kafka_topic, p.n] for p in extents if (p.kafka_topic, p.n) in leaders}
+        return StreamsLooked(counts, extents, committed, open_, known, racks)
 
     async def _read_committed(
         self, kind: WorkerKind, some: list[Partition]
@@ -110,16 +110,20 @@ class StreamLooks:
                 return {}
             raise
 
-    async def _read_partition_counts(self) -> dict[str, int]:
-        """The number of partitions of each topic; 0 if the topic does not exist. A topic that our
-        account may not describe is left out."""
+    async def _describe_topics(
+        self,
+    ) -> tuple[dict[str, int], dict[tuple[str, int], int], dict[int, str]]:
+        """The number of partitions of each topic, 0 if the topic does not exist (a topic that our
+        account may not describe is left out); by topic and partition, its leader; by broker, its
+        rack."""
 
-        async def attempt() -> dict[str, int]:
+        async def attempt() -> Any:  # aiokafka has no types
             node = self._link.client.get_random_node()
             if node is None:
                 raise kafka_errors.NodeNotReadyError("no broker is known")
             answer = await self._link.send_request(node, DescribeTopics(list(TOPICS)))
-            found = dict.fromkeys(TOPICS, 0)
+            found, leaders = dict.fromkeys(TOPICS, 0), dict[tuple[str, int], int]()
+            racks = {int(id_): rack or "" for id_, _, _, rack in answer.brokers}
             for code, name, _, partitions, *_rest in answer.topics:
                 error = kafka_errors.for_code(code)
                 if error is kafka_errors.TopicAuthorizationFailedError and name not in WORKED:
@@ -128,13 +132,16 @@ class StreamLooks:
                 if error not in (kafka_errors.NoError, kafka_errors.UnknownTopicOrPartitionError):
                     raise error(name)
                 found[name] = len(partitions)
-            return found
+                leaders |= {(name, n): leader for _, n, leader, *_rest in partitions if leader >= 0}
+            return found, leaders, racks
 
-        counts = await self._link.retry_until_done("look at the topics", attempt, _BOUND_S)
+        counts, leaders, racks = await self._link.retry_until_done(
+            "look at the topics", attempt, _BOUND_S
+        )
         if counts != self._counts:  # aiokafka's own metadata learns of new partitions late
             await self._link.client.force_metadata_update()
         self._counts = counts
-        return counts
+        return counts, leaders, racks
 
     async def _find_open_transactions(
         self, extents: Mapping[Partition, Extent]

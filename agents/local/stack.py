@@ -48,7 +48,8 @@ class StackPlan:
     `secrets` is the folder of existing accounts' passwords. `metrics_from`: the coordinator serves
     its metrics on this port, each worker on the next.
     `sites`: see `choose_sites`. `delays`: the RTT table, `azure` or a file, for real delays;
-    `broker_at`: the site of Kafka then, or empty for the first router's."""
+    `broker_at`: the site of Kafka then, or empty for the first router's. `data_at`: see
+    coordinator.data_at; if empty, kafka with delays, else origin: no node is nearer to Kafka."""
 
     base: Settings
     inventory: Path = INVENTORY
@@ -63,6 +64,7 @@ class StackPlan:
     sites: str = ""
     delays: str = ""
     broker_at: str = ""
+    data_at: str = ""
 
     @property
     def has_flink(self) -> bool:
@@ -197,6 +199,7 @@ class Stack:
             self.base.coordinator,
             inventory=str(inventory),
             journal=str(self.folder.path / "journal.sqlite3"),
+            data_at=self.plan.data_at or ("origin" if self.delays is None else "kafka"),
             day_s=day_s,
             calm=msgspec.structs.replace(calm, forecast_s=min(calm.forecast_s, day_s / 8)),
         )

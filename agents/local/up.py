@@ -25,7 +25,7 @@ from agents.local.demo.replay import KeyedValue, Replay
 from agents.local.servers.folder import RunFolder, default_folder
 from agents.local.stack import ANALYTICS_EMBEDDED, ANALYTICS_FLINK, INVENTORY, Stack, StackPlan
 from agents.node.runner import try_pipeline
-from agents.settings import Analytics, Settings, load_settings
+from agents.settings import DEFAULT, Analytics, Settings, gather_settings, load_settings
 
 SAMPLE = 20_000
 STOP_S = 75.0
@@ -109,8 +109,11 @@ class UpOptions:
         return settings
 
     def make_plan(self) -> StackPlan:
+        base = self.read_base_settings()
+        set_by = gather_settings(self.settings, self.sets).origins["coordinator.data_at"]
         return StackPlan(
-            base=self.read_base_settings(),
+            base=base,
+            data_at="" if set_by == DEFAULT else base.coordinator.data_at,
             inventory=self.inventory or INVENTORY,
             nodes=self.nodes,
             # Existing servers have accounts and rights only for what their inventory names.

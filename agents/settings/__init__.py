@@ -2,6 +2,7 @@
 error names the place, the key, and the right form."""
 
 from agents.settings.sources import (
+    DEFAULT,
     Loaded,
     decode_toml,
     find_secret_file,
@@ -25,6 +26,7 @@ from agents.settings.tables import (
 
 __all__ = [
     "ACCOUNT",
+    "DEFAULT",
     "Analytics",
     "Coordinator",
     "Ejabberd",

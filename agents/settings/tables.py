@@ -19,8 +19,8 @@ _URL_FORM = "http:// or https://, with a host"
 _JID = r"\A(|[^\s@/:]+@[^\s@/:]+)\Z"
 _FUNCTION = r"\A[\w.]+:\w+\Z"
 ACCOUNT = "{account}"
-MOST_MS = 1e6
-"""The largest cost, as in the kernels."""
+MOST_MS, MOST_ROUND_TRIPS = 1e6, 100.0
+"""The largest costs, as in the kernels."""
 
 
 def _about_file(text: str) -> msgspec.Meta:
@@ -447,6 +447,23 @@ class Coordinator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "numpy",
         ),
     ] = "auto"
+    data_at: Annotated[
+        str,
+        choice(
+            "Where the lanes' data is: at the brokers that lead their partitions, or where events "
+            "arise (only if sources write to a broker near them).",
+            "kafka",
+            "origin",
+        ),
+    ] = "kafka"
+    round_trips: Annotated[
+        float,
+        about(
+            "Round trips to Kafka that an event waits for before its result is visible.",
+            ge=0,
+            le=MOST_ROUND_TRIPS,
+        ),
+    ] = 5.5
     move_ms: Annotated[
         float,
         about("What a hand-over costs each event, as a term of the score.", "ms", ge=0, le=MOST_MS),

@@ -36,6 +36,7 @@ from agents.core.model.messages import (
     Grant,
     Health,
     LaneLoad,
+    PathReport,
     ReleaseCommand,
     Telemetry,
     WorkerAnswer,
@@ -85,6 +86,8 @@ def new_core(
     intents: Mapping[str, Intent] | None = None,
     tuning: Tuning = UNTUNED,
     lanemap: LaneMap | None = None,
+    *,
+    data_at_kafka: bool = False,
 ) -> Coordinator:
     ids = itertools.count(1)
     sites = list(inv.sites.values())
@@ -98,7 +101,8 @@ def new_core(
         intents or {},
         tuning,
     )
-    planning = PlanningSetup(places, NUMERICS, PlacingSettings(Calm(), RTT), lanemap=lanemap)
+    how = PlacingSettings(Calm(), RTT, data_at_kafka=data_at_kafka)
+    planning = PlanningSetup(places, NUMERICS, how, lanemap=lanemap)
     people = OperatorSetup(lambda: f"id{next(ids)}", name_place=name_place)
     return Coordinator(inv, inherited, planning, people, now)
 
@@ -146,6 +150,8 @@ class World:
     plans_at_once: bool = True
     lanemap: LaneMap | None = None
     arrivals: tuple[Arrival, ...] = ()  # what the router counts
+    data_at_kafka: bool = False
+    probes: dict[str, tuple[PathReport, ...]] = field(default_factory=dict)  # by worker
 
     def __post_init__(self) -> None:
         self.inv = inventory(self.nodes)
@@ -175,6 +181,7 @@ class World:
             self.intents,
             self.tuning,
             self.lanemap,
+            data_at_kafka=self.data_at_kafka,
         )
         self.tell(ev.KafkaUp())
         self.tell(Led())
@@ -302,7 +309,10 @@ class World:
                 LaneLoad(p.tenure.topic, n, epoch, 10.0, 0, 1.0, 2.0)
                 for n, epoch in p.tenure.owned_epochs()
             )
-            said = Telemetry(p.boot, p.seq, "", 0.1, 40.0, tuning=p.tuning, lanes=owned)
+            paths = self.probes.get(worker, ())
+            said = Telemetry(
+                p.boot, p.seq, "", 0.1, 40.0, tuning=p.tuning, lanes=owned, paths=paths
+            )
             if p.tenure.topic == WorkerKind.ROUTER.topic:
                 said = replace(said, arrivals=self.arrivals)
             self.tell(TelemetryIn(worker, said))

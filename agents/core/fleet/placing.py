@@ -146,8 +146,9 @@ class Placing:
         """How long the first placing of this kind still waits; 0 once it may begin, and ever
         after."""
         workers = self.fleet.inventory.workers_of(kind)
-        if kind in self._opened or all(
-            (status := self.fleet.statuses[w.worker]).takes or status.to_empty for w in workers
+        if kind in self._opened or (
+            all((status := self.fleet.statuses[w.worker]).takes or status.to_empty for w in workers)
+            and (not kind.planned or self._knows_data())
         ):
             self._opened.add(kind)
             return 0.0
@@ -155,6 +156,11 @@ class Placing:
         if left <= 0:
             self._opened.add(kind)
         return left
+
+    def _knows_data(self) -> bool:
+        """Whether it is known at which broker each lane's data is. Kafka tells within a second."""
+        lanes = self.fleet.partitions_of(WorkerKind.NODE)
+        return self.inputs.data.knows_leaders(p.n for p in lanes)
 
     def _write_assignments(self, scored: Scored, now: float, now_ms: int) -> Iterator[Effect]:
         """Write the plan's assignments; those of one reason and one person make one `Write`."""
@@ -370,9 +376,11 @@ class Placing:
         moment = replace(moment, orphans_only=orphans_only, eager=eager)
         frame = self.frame
         if change is not None:
-            sites = {site: self.inputs.place_of(site, site) for site, _ in change.added}
+            inputs = self.inputs
+            sites = {site: inputs.place_of(site, site) for site, _ in change.added}
+            paths = {site: inputs.data.paths_from(site, moment.brokers) for site in sites}
             frame, moment = apply_change(
-                frame, moment, change, sites, self.inputs.places.rule_sites
+                frame, moment, change, sites, inputs.places.rule_sites, paths
             )
             if change != FleetChange():
                 frame = replace(frame, calm=calm_without_limits(frame.calm))

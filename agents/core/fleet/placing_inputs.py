@@ -9,7 +9,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from agents.core.fleet.data_paths import NO_BROKER, DataPaths
 from agents.core.fleet.fleet import Fleet
+from agents.core.fleet.paths import MeasuredPaths
 from agents.core.model.messages import Telemetry, is_degraded
 from agents.core.model.placement import State
 from agents.core.model.plan import (
@@ -57,6 +59,7 @@ class ArrivalRates:
 
 
 WEIGHTS = Weights()
+EMPTY: Mapping[str, tuple[float, ...]] = {}
 BUCKETS = 288  # per day, in the forecast
 OBSERVED_S = 2.0  # the shortest bucket: two observations, which come once a second
 
@@ -65,7 +68,8 @@ OBSERVED_S = 2.0  # the shortest bucket: two observations, which come once a sec
 class PlacingSettings:
     """`rtt`: round-trip times between regions. `warm_s`: how long a lane's caches last on the node
     that it left. `degraded_ms`: the extra cost of a node whose devices report errors. `day_s`: the
-    length of the stream's day (a replay may be compressed)."""
+    length of the stream's day (a replay may be compressed). `data_at_kafka`: lanes are to be near
+    the brokers that lead them, not near where their events arise."""
 
     calm: Calm
     rtt: RttModel
@@ -73,6 +77,7 @@ class PlacingSettings:
     warm_s: float = 300.0
     degraded_ms: float = 20.0
     day_s: float = 86_400.0
+    data_at_kafka: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +118,12 @@ class PlacingInputs:
     """What the planner needs beside the fleet: per lane, moves under way, cooldowns (until,
     monotonic s) and trails; per node, when it came, and the limit of its moves after trouble.
     `hotspots`: what they add to forecasts. `raises`: the lanes whose forecast they raised in the
-    last moment."""
+    last moment. `measured`: the workers' round trips to brokers; `data`: what follows from them."""
 
     fleet: Fleet
     places: LanePlaces
     settings: PlacingSettings
+    measured: MeasuredPaths
     rates: ArrivalRates = field(default_factory=ArrivalRates)
     targets: dict[Partition, Target] = field(default_factory=dict)
     cooldown: dict[Partition, float] = field(default_factory=dict)
@@ -127,8 +133,11 @@ class PlacingInputs:
     hotspots: HotspotForecast = field(default_factory=HotspotForecast)
     raises: Mapping[int, Raised] = field(default_factory=dict)
     foresight: Foresight = field(init=False)
+    data: DataPaths = field(init=False)
 
     def __post_init__(self) -> None:
+        s = self.settings
+        self.data = DataPaths(self.fleet, s.rtt, self.measured, s.data_at_kafka)
         day_s = self.settings.day_s
         forecast = Forecast(
             len(self.places.lat),
@@ -227,7 +236,14 @@ class PlacingInputs:
             w.worker: i for i, w in enumerate(self.fleet.inventory.workers_of(WorkerKind.NODE))
         }
         ahead = self.foresight.predict_rates(now_ms / 1000)
-        lanes = tuple(self._make_lane(p, row_of, now, float(ahead[p.n])) for p in partitions)
+        brokers = self.data.make_brokers([p.n for p in partitions])
+        rows = {b.id: row for row, b in enumerate(brokers)}
+        lanes = tuple(
+            self._make_lane(
+                p, row_of, now, float(ahead[p.n]), rows.get(self.data.leaders.get(p.n, NO_BROKER))
+            )
+            for p in partitions
+        )
         flying = [row for lane in lanes if lane.moving for row in {lane.owner, lane.target}]
         worse = {w for w in row_of if is_degraded(self.fleet.views[w].telemetry)}
         nodes = tuple(
@@ -237,7 +253,8 @@ class PlacingInputs:
         lanes, self.raises = self.hotspots.raise_lanes(
             lanes, nodes, now, calm.forecast_s, calm.target_utilisation
         )
-        return Moment(now, lanes, nodes, self._without_window(memory or Memory(), lanes))
+        memory = self._without_window(memory or Memory(), lanes)
+        return Moment(now, lanes, nodes, memory, brokers=brokers)
 
     def _without_window(self, memory: Memory, lanes: tuple[Lane, ...]) -> Memory:
         """`memory` in which the nodes with a lane that a hotspot raises count as hot for long
@@ -252,7 +269,14 @@ class PlacingInputs:
         """Bring `raises` up to date, after hotspots have changed."""
         self.make_moment(self.fleet.partitions_of(WorkerKind.NODE), now, now_ms, None)
 
-    def _make_lane(self, p: Partition, row_of: Mapping[str, int], now: float, ahead: float) -> Lane:
+    def _make_lane(
+        self,
+        p: Partition,
+        row_of: Mapping[str, int],
+        now: float,
+        ahead: float,
+        broker: int | None,
+    ) -> Lane:
         s = self.fleet.partitions[p]
         held = s.state is not State.ORPHAN
         target, trail = self.targets.get(p), self.trails.get(p)
@@ -277,6 +301,7 @@ class PlacingInputs:
             priority=self.places.priority[p.n] if self.places.priority else 0,
             forecast_eps=ahead if ahead == ahead else None,
             warm=warm,
+            broker=broker,
         )
 
     def _make_node(self, worker: str, in_flight: int, worse: bool, now: float) -> Node:
@@ -312,9 +337,11 @@ def apply_change(
     change: FleetChange,
     sites: Mapping[str, NodePlace],
     rule_sites: tuple[frozenset[str], ...],
+    paths: Mapping[str, tuple[float, ...]] = EMPTY,
 ) -> tuple[PlanningFrame, Moment]:
     """The inputs as they would be after `change`. `sites`: a node's place, by site. `rule_sites`:
-    per rule, the sites where its lanes may be."""
+    per rule, the sites where its lanes may be. `paths`: by site, the round trip from there to each
+    of the moment's brokers."""
     nodes = [
         replace(n, takes=False, empty="draining")
         if n.id in change.empty
@@ -337,7 +364,7 @@ def apply_change(
         if lane.owner in lost:
             lane = replace(lane, owner=None, target=None, moving=False)
         lanes.append(lane)
-    places, rules = list(frame.nodes), list(frame.rules)
+    places, rules, brokers = list(frame.nodes), list(frame.rules), moment.brokers
     for i, (site, capacity_eps) in enumerate(change.added):
         places.append(replace(sites[site], id=f"added-{i}"))
         nodes.append(Node(f"added-{i}", capacity_eps))
@@ -345,7 +372,12 @@ def apply_change(
             AllowedNodes(r.name, (*r.allowed, site in may))
             for r, may in zip(rules, rule_sites, strict=True)
         ]
+        if brokers:
+            brokers = tuple(
+                replace(b, path_ms=(*b.path_ms, ms))
+                for b, ms in zip(brokers, paths[site], strict=True)
+            )
     return (
         replace(frame, nodes=tuple(places), rules=tuple(rules)),
-        replace(moment, lanes=tuple(lanes), nodes=tuple(nodes)),
+        replace(moment, lanes=tuple(lanes), nodes=tuple(nodes), brokers=brokers),
     )

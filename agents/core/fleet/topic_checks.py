@@ -59,12 +59,16 @@ class StreamsLooked:
     """One reading. `counts`: partitions by topic (0: there is no such topic; absent: not known).
     `extents`, `committed` (None: nothing is): for the existing partitions that workers work.
     `open`: the first open transaction of a partition whose last stable offset stands still, if the
-    broker told it. The committed offsets were read after the logs' begins and before their ends."""
+    broker told it. The committed offsets were read after the logs' begins and before their ends.
+    `leaders`: the broker that leads each partition that has a leader; `racks`: by broker that is
+    there, empty if it names none."""
 
     counts: Mapping[str, int]
     extents: Mapping[Partition, Extent]
     committed: Mapping[Partition, int | None]
     open: Mapping[Partition, OpenTransaction] = field(default_factory=dict)
+    leaders: Mapping[Partition, int] = field(default_factory=dict)
+    racks: Mapping[int, str] = field(default_factory=dict)
 
 
 def why_offset_unusable(begin: int, end: int, committed: int | None, written: int) -> str:

@@ -25,6 +25,7 @@ class _Site(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     region: str
     country: str = ""
     egress_ms: float = 0.0
+    racks: list[str] = []
 
 
 class _Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -154,8 +155,27 @@ def _sites_from_rows(rows: Iterable[_Site], origin: str) -> dict[str, Site]:
             )
         if not (math.isfinite(s.egress_ms) and 0 <= s.egress_ms <= 60_000):
             raise SettingsError(f"{where}: egress_ms must be from 0 to 60000, not {s.egress_ms}")
-        out[s.name] = Site(s.name, s.lat, s.lon, s.region, s.country, s.egress_ms)
+        for rack in s.racks:
+            if other := next((o.name for o in out.values() if rack in o.racks), ""):
+                raise SettingsError(f"{where}: rack {rack!r} is at site {other} already")
+        out[s.name] = Site(s.name, s.lat, s.lon, s.region, s.country, s.egress_ms, tuple(s.racks))
     return out
+
+
+def find_site_of_rack(inventory: Inventory, rack: str) -> str:
+    """The site where brokers of this rack are: the one that lists the rack, or has its name, or is
+    the only one in the region of its name. Empty if there is none."""
+    if not rack:
+        return ""
+    sites = inventory.sites.values()
+    for found in (
+        [s.name for s in sites if rack in s.racks],
+        [s.name for s in sites if rack == s.name],
+        [s.name for s in sites if rack == s.region],
+    ):
+        if len(found) == 1:
+            return found[0]
+    return ""
 
 
 def _workers_from_rows(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from agents.core.model.topology import Partition
 from agents.settings.calm import Calm
@@ -25,7 +26,8 @@ class Lane:
     node where a move under way will end. `warm`: row of another node that still has its caches.
     `moving`: it is being released now. `cooldown_until_s`: damping leaves it alone until then.
     `priority`: when not all lanes fit, those with a lower one wait. `traffic`: see
-    kernels.LaneTable."""
+    kernels.LaneTable. `broker`: row of the broker at which its data is; None if that is where its
+    events arise."""
 
     id: int
     rate_eps: float | None
@@ -38,6 +40,7 @@ class Lane:
     forecast_eps: float | None = None
     warm: int | None = None
     traffic: float = 1.0
+    broker: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,27 @@ class Node:
     slots: int | None = None
     came_s: float = float("-inf")
     degraded_ms: float = 0.0
+
+
+class PathBasis(StrEnum):
+    """What the round trips to a broker rest on: workers' probes, completed where none was made; the
+    RTT table, from the site that its rack names; or nothing, and then all of them are 0."""
+
+    MEASURED = "measured"
+    MODELLED = "modelled"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """A broker of Kafka at which lanes' data is. `id`: Kafka's number of it; -1 stands for that of
+    lanes whose leader is not known. `site`: the inventory's site where it is, empty if not known.
+    `basis`: a PathBasis. `path_ms`: the round trip from each node, in the order of the frame's."""
+
+    id: int
+    site: str
+    basis: str
+    path_ms: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +134,7 @@ class Memory:
 class Moment:
     """The inputs of one tick. `now_s`: on the caller's monotonic clock, like every other time here.
     `orphans_only`: only orphans are placed. `eager`: windows and cooldowns are ignored, because a
-    person asks."""
+    person asks. `brokers`: those at which the lanes' data is."""
 
     now_s: float
     lanes: tuple[Lane, ...]
@@ -118,6 +142,7 @@ class Moment:
     memory: Memory = Memory()
     orphans_only: bool = False
     eager: bool = False
+    brokers: tuple[Broker, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,7 +138,7 @@ def short_name(worker: str) -> str:
 class Site:
     """A place that has nodes. `lat`, `lon`: degrees. `region`: a row of the RTT table. `country`:
     ISO 3166 code, empty if not given. `egress_ms`: the cost of its way out, in addition to the
-    RTT."""
+    RTT. `racks`: what Kafka's brokers there call their rack, if not the site or its region."""
 
     name: str
     lat: float
@@ -146,6 +146,7 @@ class Site:
     region: str
     country: str = ""
     egress_ms: float = 0.0
+    racks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """`explain`: a decision in words and ms (DESIGN 7.6). It tells the present node, the chosen one and
 the runner-up, each term of their costs, the price of room, what binds, which nodes were left out
-and why, and what would change the decision. At most 8 lines. Milliseconds between places come from
-the RTT table and a model, and the text says so."""
+and why, and what would change the decision. At most 8 lines. The text says whether milliseconds
+between places were measured, or come from the RTT table and a model."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from agents.base.text import counted
+from agents.core.fleet.data_paths import NO_BROKER
 from agents.core.fleet.fleet import Fleet
+from agents.core.fleet.paths import MeasuredPath
 from agents.core.fleet.placing import Placing
 from agents.core.model.messages import Health
 from agents.core.model.placement import PAUSE, Placed, State
-from agents.core.model.plan import Scored
+from agents.core.model.plan import PathBasis, Scored
 from agents.core.model.topology import Partition, short_name
 from agents.core.planning.limits import ROUNDING
 from kernels.reference import compute_feasible_pairs, compute_terms
 from kernels.tables import Bools, Floats, Ints
 
+NO_PATHS: Mapping[str, MeasuredPath] = {}
 NAMES = 2  # nodes named per reason to leave them out
 NOTICEABLE_MS = 0.05  # anything less is shown as 0.0
 _TERMS = (
@@ -45,7 +49,19 @@ def explain_lane(placing: Placing, p: Partition, now: float) -> str:
         paused=PAUSE in placing.fleet.intents,
         absent=describe_absences(placing.fleet),
         raised=describe_raise(placing, p),
+        paths=placing.inputs.data.paths_to(placing.inputs.data.leaders.get(p.n, NO_BROKER)),
     )
+
+
+def describe_network(scored: Scored) -> str:
+    """What the plan's RTTs rest on, in a few words, and how often an event waits for them: the
+    worst known of its brokers."""
+    if not scored.moment.brokers:
+        return "modelled"
+    basis = {b.basis for b in scored.moment.brokers}
+    word = next(x for x in (*PathBasis,)[::-1] if x in basis)
+    k = scored.frame.weights.round_trips
+    return "not known yet" if word == PathBasis.UNKNOWN else f"{word}, x {k:g}"
 
 
 def describe_raise(placing: Placing, p: Partition) -> str:
@@ -91,15 +107,17 @@ def explain_scored_lane(
     paused: bool,
     absent: Mapping[str, str],
     raised: str = "",
+    paths: Mapping[str, MeasuredPath] = NO_PATHS,
 ) -> str:
     """Like `explain_lane`, on values. `absent`: see `describe_absences`. `raised`: what raised the
-    lane's forecast."""
+    lane's forecast. `paths`: by worker, the round trips to the lane's broker that were measured."""
     if placed.state is State.ORPHAN or placed.worker not in scored.workers:
         if p.n not in scored.plan.waiting:
             return f"Lane {p.n} has no owner: it is about to be placed."
         return "\n".join(_describe_waiting(_Case(scored, p, -1, absent, raised)))
     case = _Case(scored, p, scored.workers.index(placed.worker), absent, raised)
-    lines = [_describe_current_node(case, placed), *_describe_chosen_node(case, placed, paused)]
+    current = " ".join([_describe_current_node(case, placed), *_describe_path(case, paths, now)])
+    lines = [current, *_describe_chosen_node(case, placed, paused)]
     other = case.find_cheapest(case.may & ~case.taken)
     if other >= 0:
         price = (
@@ -157,11 +175,13 @@ class _Case:
         return short_name(self.scored.workers[n]) or self.scored.workers[n]
 
     def describe_cost(self, n: int) -> str:
-        """`14.6 modelled ms = 12.6 RTT + 2.0 moving`; terms of 0 are left out."""
+        """`14.6 modelled ms = 12.6 RTT + 2.0 moving`; terms of 0 are left out. Without the word if
+        the RTT is that to Kafka."""
         parts = [(float(getattr(self.terms, field)[0, n]), word) for field, word in _TERMS]
         shown = [(ms, word) for ms, word in parts if abs(ms) >= NOTICEABLE_MS or word == "RTT"]
         text = "".join(f" {'-' if ms < 0 else '+'} {abs(ms):.1f} {word}" for ms, word in shown)
-        return f"{self.ms[n]:.1f} modelled ms = {text.removeprefix(' + ')}"
+        unit = "modelled ms" if self.lane.broker is None else "ms"
+        return f"{self.ms[n]:.1f} {unit} = {text.removeprefix(' + ')}"
 
     def find_cheapest(self, among: Bools) -> int:
         """The row of the cheapest node, including the price of room; -1 if there is none."""
@@ -193,6 +213,27 @@ def node_loads_eps(scored: Scored, sits: Ints) -> Floats:
 def _describe_current_node(case: _Case, placed: Placed) -> str:
     word = "is leaving" if placed.state is State.RELEASING else "is on"
     return f"Lane {case.p.n} {word} {case.name_node(case.here)}: {case.describe_cost(case.here)}."
+
+
+def _describe_path(case: _Case, paths: Mapping[str, MeasuredPath], now: float) -> list[str]:
+    """What the RTT of the lane's node to its data is, and how it is known: `RTT: 12.6 ms measured
+    (15 probes, 2 s ago) x 5.5, to broker 2 at ams.`"""
+    if case.lane.broker is None:
+        return []
+    broker = case.scored.moment.brokers[case.lane.broker]
+    if broker.id == NO_BROKER:
+        return ["Which broker leads it is not known yet, so all nodes count as equally near."]
+    whither = f"broker {broker.id}" + (f" at {broker.site}" if broker.site else "")
+    if broker.basis == PathBasis.UNKNOWN:
+        return [f"The RTT to {whither} is not known yet, so all nodes count as equally near."]
+    how = "modelled"
+    if broker.basis == PathBasis.MEASURED:
+        how = "estimated from what others measured"
+        if (path := paths.get(case.scored.workers[case.here])) is not None:
+            age_s = max(0.0, now - path.measured_s)
+            how = f"measured ({counted(path.probes, 'probe')}, {age_s:.0f} s ago)"
+    k = case.scored.frame.weights.round_trips
+    return [f"RTT: {broker.path_ms[case.here]:.1f} ms {how} x {k:g}, to {whither}."]
 
 
 def _describe_chosen_node(case: _Case, placed: Placed, paused: bool) -> list[str]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agents.base.text import counted
+from agents.core.fleet.data_paths import NO_BROKER
 from agents.core.fleet.fleet import Fleet, View
 from agents.core.fleet.paths import MeasuredPaths
 from agents.core.fleet.placing import Placing
@@ -13,9 +14,10 @@ from agents.core.fleet.summary import health_word, lane_loads, node_rate_eps, su
 from agents.core.fleet.troubles import Troubles
 from agents.core.model.messages import Accelerator, Health
 from agents.core.model.placement import PAUSE, State
+from agents.core.model.plan import Broker, PathBasis
 from agents.core.model.times import format_duration
 from agents.core.model.topology import ASIDE, Partition, WorkerKind, short_name
-from agents.core.operators.explain import describe_raise
+from agents.core.operators.explain import describe_network, describe_raise
 from agents.core.operators.held_back import describe_held_back
 
 ROWS = 4  # of a table in chat: with the first line, head and fences that is 8 lines
@@ -78,9 +80,10 @@ def describe_fleet(fleet: Fleet, placing: Placing, troubles: Troubles, now: floa
     if placing.last is not None:
         f = placing.last.plan.after
         lines.append(
-            f"Network RTT {f.mean_rtt_ms:.1f} ms an event (modelled); busiest node at "
-            f"{f.utilisation:.0%}."
+            f"Network RTT {f.mean_rtt_ms:.1f} ms an event ({describe_network(placing.last)}); "
+            f"busiest node at {f.utilisation:.0%}."
         )
+        lines += _describe_brokers(placing.last.moment.brokers)
         o = placing.last.plan.optimum
         moves = f"{counted(o.moves, 'lane')} to move" if o.moves else "nothing to move"
         lines.append(
@@ -104,6 +107,32 @@ def describe_fleet(fleet: Fleet, placing: Placing, troubles: Troubles, now: floa
     lines += [f"The coordinator's {describe_device(x)}" for x in fleet.devices]
     lines.append(f"Leader epoch {fleet.leader_epoch}.")
     return "\n".join(lines)
+
+
+def _describe_brokers(brokers: Sequence[Broker]) -> list[str]:
+    """Which RTTs to Kafka are not measured, and what follows."""
+    lines = []
+    modelled = [b for b in brokers if b.basis == PathBasis.MODELLED]
+    if modelled:
+        lines.append(
+            f"RTT to {_name_brokers(modelled)}: modelled by site, until workers have measured it."
+        )
+    unknown = [b for b in brokers if b.basis == PathBasis.UNKNOWN and b.id != NO_BROKER]
+    if unknown:
+        lines.append(
+            f"RTT to {_name_brokers(unknown)}: not measured yet, and no rack names a site of the "
+            "inventory. For their lanes all nodes count as equally near."
+        )
+    if any(b.id == NO_BROKER for b in brokers):
+        lines.append(
+            "Kafka names no leader for some lanes yet: for them all nodes count as equally near."
+        )
+    return lines
+
+
+def _name_brokers(brokers: Sequence[Broker]) -> str:
+    names = [f"broker {b.id}" + (f" at {b.site}" if b.site else "") for b in brokers]
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
 
 
 def describe_device(x: Accelerator) -> str:

@@ -37,7 +37,7 @@ from agents.core.operators.arguments import (
 from agents.core.operators.charts import LOOKS
 from agents.core.operators.command import Access, Command, Context, Dry, Fetch, Result
 from agents.core.operators.dead_letters import LETTERS
-from agents.core.operators.explain import explain_lane
+from agents.core.operators.explain import describe_network, explain_lane
 from agents.core.operators.held_back import describe_return
 from agents.core.operators.history import ARGUMENTS as HISTORY
 from agents.core.operators.history import query_history
@@ -135,7 +135,8 @@ def _describe_effect(scored: Scored, only: frozenset[str] | None = None) -> str:
     )
     return (
         f"Moves: {some}{' ...' if len(moves) > 4 else '.'}\n"
-        f"RTT an event {before.mean_rtt_ms:.1f} -> {after.mean_rtt_ms:.1f} ms (modelled); "
+        f"RTT an event {before.mean_rtt_ms:.1f} -> {after.mean_rtt_ms:.1f} ms "
+        f"({describe_network(scored)}); "
         f"busiest node {before.utilisation:.0%} -> {after.utilisation:.0%}."
     )
 
@@ -254,9 +255,10 @@ def _predict_move(c: Context, args: Sequence[str]) -> Dry:
     if s.worker == worker and s.state is State.ASSIGNED:
         raise OperatorError(f"Lane {p.n} is already on {name}.")
     delta, after, limit = _check_move(c, p, view)
+    rests_on = describe_network(c.placing.last) if c.placing.last else "modelled"
     version, frm = c.fleet.version, short_name(s.worker)
     text = (
-        f"Move lane {p.n} from {frm} to {name}: {delta:+.1f} ms RTT (modelled).\n"
+        f"Move lane {p.n} from {frm} to {name}: {delta:+.1f} ms RTT ({rests_on}).\n"
         f"{name} would have {after:,.0f} of {limit:,.0f} events/s allowed."
     )
 

@@ -19,7 +19,7 @@ from agents.core.fleet.placing_inputs import FleetChange
 from agents.core.model.plan import Scored
 from agents.core.model.topology import WorkerKind, short_name
 from agents.core.operators.arguments import find_lane
-from agents.core.operators.explain import node_loads_eps, seats_after_plan
+from agents.core.operators.explain import describe_network, node_loads_eps, seats_after_plan
 from kernels.tables import Floats, Ints
 
 USAGE = "whatif drain NODE | lose REGION | add SITE CAPACITY | rate LANE xF"
@@ -150,7 +150,8 @@ def describe_differences(base: Scored, then: Scored) -> list[str]:
     moved: Ints = np.flatnonzero((there != here) & (there >= 0)).astype(np.int32)
     before, after = base.plan.before, then.plan.after
     lines = [
-        f"RTT an event {before.mean_rtt_ms:.1f} -> {after.mean_rtt_ms:.1f} ms (modelled).",
+        f"RTT an event {before.mean_rtt_ms:.1f} -> {after.mean_rtt_ms:.1f} ms "
+        f"({describe_network(then)}).",
         f"Busiest node: {_describe_busiest_node(base, here)} -> "
         f"{_describe_busiest_node(then, there)}.",
         *_describe_moves(then, moved, int((there[moved] == anyway[moved]).sum())),

@@ -121,6 +121,12 @@ def check_inputs(frame: PlanningFrame, moment: Moment) -> None:
             raise ValueError(
                 f"node {node.id}: capacity_eps is {node.capacity_eps}: not a finite number from 0"
             )
+    for broker in moment.brokers:
+        if len(broker.path_ms) != len(moment.nodes):
+            raise ValueError(
+                f"broker {broker.id}: path_ms has {len(broker.path_ms)} rows, there are "
+                f"{len(moment.nodes)} nodes"
+            )
     if [n.id for n in moment.nodes] != [n.id for n in frame.nodes]:
         raise ValueError("the moment's nodes are not the frame's, or not in its order")
 

@@ -16,7 +16,7 @@ from agents.core.model.topology import short_name
 from agents.core.planning.exact_json import Exact
 from agents.core.planning.planner import make_plan
 from agents.settings.calm import Calm
-from kernels.tables import MOST_MS, Numerics, Weights
+from kernels.tables import MOST_MS, MOST_ROUND_TRIPS, Numerics, Weights
 
 # Increase it when a field changes its meaning; added and removed fields are noticed by name.
 FORMAT = 1
@@ -81,8 +81,9 @@ def frame_with_settings(frame: PlanningFrame, values: Mapping[str, str]) -> Plan
             new_calm[key] = _parse_setting(key, text, calm[key])
         elif key in weights:
             new_weights[key] = _parse_setting(key, text, weights[key])
-            if new_weights[key] > MOST_MS:
-                raise SettingsError(f"{key}={text}: more than {MOST_MS:g} ms")
+            most, unit = (MOST_ROUND_TRIPS, "") if key == "round_trips" else (MOST_MS, " ms")
+            if new_weights[key] > most:
+                raise SettingsError(f"{key}={text}: more than {most:g}{unit}")
         else:
             known = sorted([*calm, *weights])
             near = difflib.get_close_matches(key, known, 1, 0.4)

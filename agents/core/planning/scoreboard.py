@@ -27,6 +27,7 @@ def _build_problem(frame: PlanningFrame, moment: Moment, sits: Ints, takes: Bool
             warm=[NOBODY if lane.warm is None else lane.warm for lane in lanes],
             traffic=[lane.traffic for lane in lanes],
             rule=[frame.rule[i] for i in rows],
+            source=[NOBODY if lane.broker is None else lane.broker for lane in lanes],
         ),
         node_table(
             [p.lat for p in frame.nodes],
@@ -41,6 +42,9 @@ def _build_problem(frame: PlanningFrame, moment: Moment, sits: Ints, takes: Bool
         frame.weights,
         np.array([rule.allowed for rule in frame.rules], dtype=bool).reshape(
             len(frame.rules), len(nodes)
+        ),
+        np.array([b.path_ms for b in moment.brokers], dtype=np.float64).reshape(
+            len(moment.brokers), len(nodes)
         ),
     )
 

@@ -569,6 +569,10 @@ async def test_a_leader_whose_rights_know_no_analytics_works_as_before(denying: 
         assert seen.counts["events.lanes"] == LANES
         assert Partition(WorkerKind.NODE.topic, 0) in seen.committed
         assert not any(WorkerKind.ANALYTICS.works(p) for p in seen.committed)
+        lanes = {WorkerKind.NODE.partition(n) for n in range(LANES)}
+        assert lanes <= seen.leaders.keys()
+        assert set(seen.leaders.values()) == set(seen.racks), "its only broker leads them all"
+        assert set(seen.racks.values()) == {""}
     with pytest.raises(KafkaError, match="lacks a right on TransactionalId geolane-analytics-1"):
         await _lease(kafka, "analytics-1")
 

@@ -12,7 +12,13 @@ import msgspec
 import pytest
 
 from agents.base.errors import SettingsError
-from agents.core.model.inventory import CODES, Area, Inventory, InventoryFile
+from agents.core.model.inventory import (
+    CODES,
+    Area,
+    Inventory,
+    InventoryFile,
+    find_site_of_rack,
+)
 from agents.core.model.topology import WorkerKind
 from agents.local import stack
 from agents.local.stack import INVENTORY
@@ -247,3 +253,30 @@ def test_analytics_rows_are_optional_and_read_as_routers_are(read: Read) -> None
         read(row + row)
     with pytest.raises(SettingsError, match=r"analytics 1: there is no site 'nyc'"):
         read(row.replace("fra", "nyc"))
+
+
+def test_a_rack_is_at_the_site_that_lists_it_or_has_its_name_or_is_alone_in_its_region(
+    read: Read,
+) -> None:
+    more = """
+[[site]]
+name = "fra2"
+region = "Germany West"
+lat = 50.2
+lon = 8.8
+racks = ["euc1-az1", "ams"]
+"""
+    found = read(more)
+    for rack, site in (
+        ("fra", "fra"),
+        ("euc1-az1", "fra2"),
+        ("ams", "fra2"),  # what is listed counts first
+        ("East US", "iad"),
+        ("Germany West", ""),  # two sites
+        ("use1-az4", ""),
+        ("", ""),
+    ):
+        assert find_site_of_rack(found, rack) == site, rack
+    twice = more.replace("fra2", "fra3").replace(', "ams"', "")
+    with pytest.raises(SettingsError, match="site fra3: rack 'euc1-az1' is at site fra2 already"):
+        read(more + twice)

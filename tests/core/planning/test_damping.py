@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace as with_
 
 from agents.core.fleet.fleet import Fleet
+from agents.core.fleet.paths import MeasuredPaths
 from agents.core.fleet.placing_inputs import PlacingInputs, PlacingSettings
 from agents.core.model.plan import AllowedNodes, Lane, LanePlaces, Memory, Node, Plan
 from agents.core.model.topology import WorkerKind
@@ -197,7 +198,8 @@ def test_no_lane_is_ever_sent_where_a_rule_is_against_it(
 @pytest.fixture
 def watch() -> PlacingInputs:
     places = LanePlaces((0.0,), (0.0,), (10.0,))
-    return PlacingInputs(Fleet(inventory(2), leader_epoch=1), places, PlacingSettings(CALM, RTT))
+    fleet = Fleet(inventory(2), leader_epoch=1)
+    return PlacingInputs(fleet, places, PlacingSettings(CALM, RTT), MeasuredPaths(fleet))
 
 
 def test_trouble_halves_what_may_be_in_flight_and_each_window_gives_one_back(

@@ -18,6 +18,7 @@ from agents.base.errors import JournalError, SettingsError
 from agents.core.model.plan import (
     AllowedNodes,
     Assignment,
+    Broker,
     Lane,
     Memory,
     Moment,
@@ -90,7 +91,7 @@ frames = st.builds(
     many(AllowedNodes, name, numbers(st.booleans())),
     rtt_models(),
     calms,
-    st.builds(Weights, anyfloat, anyfloat),
+    st.builds(Weights, anyfloat, anyfloat, anyfloat),
 )
 lanes = many(
     Lane,
@@ -105,9 +106,11 @@ lanes = many(
     st.none() | anyfloat,
     some_row,
     anyfloat,
+    some_row,
 )
 nodes = many(Node, name, anyfloat, st.booleans(), name, row, some_row, anyfloat, anyfloat)
-moments = st.builds(Moment, anyfloat, lanes, nodes, memories, st.booleans(), st.booleans())
+brokers = many(Broker, row, name, name, numbers())
+moments = st.builds(Moment, anyfloat, lanes, nodes, memories, st.booleans(), st.booleans(), brokers)
 plans = st.builds(
     Plan,
     many(Assignment, row, row, anyfloat, name),
@@ -244,6 +247,10 @@ def broken(change: Callable[[dict[str, Any]], object]) -> bytes:
             broken(lambda d: d["value"].pop("eager")),
             "moment has no 'eager': it was written by another version",
         ),
+        (
+            broken(lambda d: d["value"].pop("brokers")),  # as before lanes had brokers
+            "moment has no 'brokers': it was written by another version",
+        ),
         (broken(lambda d: d["value"].update(mood="good")), "moment has an unknown 'mood'"),
         (broken(lambda d: d["value"]["lanes"].pop("warm")), "moment.lanes has no 'warm'"),
         (
@@ -329,6 +336,7 @@ def test_settings_are_changed_by_name_and_type_and_nothing_else_is() -> None:
         ("move_ms", "inf", "not a finite number from 0"),
         ("move_ms", "-1", "not a finite number from 0"),
         ("move_ms", "1e9", "more than 1e\\+06 ms"),
+        ("round_trips", "101", "round_trips=101: more than 100$"),
         ("target_utilisation", "1.2", "a share, at most 1"),
         ("act_above", "0.9", "at least 1"),
         ("settle_to", "2", "settle_to is 2, above act_above, which is 1.25"),

@@ -1,0 +1,146 @@
+"""Where the data of each lane is, and how far every node is from it: the leaders of the lanes'
+partitions, the sites of these brokers, and the round trips to them that workers measured.
+
+What no node has measured is completed from what others did (kernels/paths.py). Before anything was
+measured, the RTT table stands in for brokers whose racks name a site. A broker of which neither is
+known counts as equally near to all nodes: nothing is gained by a guess."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from agents.core.fleet.fleet import Fleet
+from agents.core.fleet.paths import MeasuredPath, MeasuredPaths
+from agents.core.model.inventory import find_site_of_rack
+from agents.core.model.plan import Broker, PathBasis
+from agents.core.model.topology import Partition, WorkerKind
+from kernels import RttModel, Weights, compute_terms, lane_table, make_problem, node_table
+from kernels.paths import complete_paths
+from kernels.tables import MOST_PATH_MS, Floats, Ints
+
+NO_BROKER = -1
+"""The broker of lanes whose partition has no known leader."""
+
+
+@dataclass(slots=True)
+class DataPaths:
+    """`measured`: the workers' round trips. `leaders`: by lane, the broker that leads its
+    partition, or did when one was last known. `racks`: by broker. `at_kafka`: whether the lanes'
+    data counts as being at these brokers; otherwise it is where their events arise."""
+
+    fleet: Fleet
+    rtt: RttModel
+    measured: MeasuredPaths
+    at_kafka: bool
+    leaders: dict[int, int] = field(default_factory=dict)
+    racks: dict[int, str] = field(default_factory=dict)
+    _completed_from: tuple[object, ...] = ()
+    _completed: tuple[Floats, list[PathBasis]] = field(
+        default_factory=lambda: (np.zeros((0, 0)), [])
+    )
+
+    def note_leaders(self, leaders: Mapping[Partition, int], racks: Mapping[int, str]) -> None:
+        """Take what Kafka's metadata says now. A partition without a leader keeps its last one."""
+        self.leaders |= {p.n: b for p, b in leaders.items() if WorkerKind.NODE.works(p)}
+        self.racks |= racks
+
+    def knows_leaders(self, lanes: Iterable[int]) -> bool:
+        """Whether the leader of each of these lanes is known, or none is needed."""
+        return not self.at_kafka or all(n in self.leaders for n in lanes)
+
+    def site_of(self, broker: int) -> str:
+        """The inventory's site that the broker's rack names; empty if it names none."""
+        return find_site_of_rack(self.fleet.inventory, self.racks.get(broker, ""))
+
+    def paths_to(self, broker: int) -> Mapping[str, MeasuredPath]:
+        """The round trips to this broker that were measured, by worker."""
+        found = ((w, self.measured.rtt_ms(w, broker)) for w in self.fleet.inventory.workers)
+        return {w: path for w, path in found if path is not None}
+
+    def make_brokers(self, lanes: Iterable[int]) -> tuple[Broker, ...]:
+        """The brokers of these lanes, by id; none if the data is where events arise."""
+        if not self.at_kafka:
+            return ()
+        ids = sorted({self.leaders.get(n, NO_BROKER) for n in lanes})
+        places = list(self.fleet.inventory.sites)
+        nodes = self.fleet.inventory.workers_of(WorkerKind.NODE)
+        by_site, basis = self._complete(ids, places)
+        path_ms = by_site[:, [places.index(node.site) for node in nodes]]
+        for row, broker in enumerate(ids):
+            told = self.paths_to(broker)
+            for column, node in enumerate(nodes):
+                if (path := told.get(node.worker)) is not None:
+                    path_ms[row, column] = min(path.rtt_ms, MOST_PATH_MS)
+        return tuple(
+            Broker(
+                broker,
+                self.site_of(broker),
+                basis[row],
+                tuple(round(float(ms), 3) for ms in path_ms[row]),
+            )
+            for row, broker in enumerate(ids)
+        )
+
+    def paths_from(self, site: str, brokers: Iterable[Broker]) -> tuple[float, ...]:
+        """The round trip from this site to each of these brokers, as for a node that has measured
+        nothing yet."""
+        places = list(self.fleet.inventory.sites)
+        by_site, _ = self._complete([b.id for b in brokers], places)
+        return tuple(round(float(ms), 3) for ms in by_site[:, places.index(site)])
+
+    def _complete(self, ids: list[int], places: list[str]) -> tuple[Floats, list[PathBasis]]:
+        """The round trip from each broker to each place of the inventory, float64[B, S], and what
+        those of a broker rest on. It is worked out again only when its inputs have changed."""
+        sites = self.fleet.inventory.sites
+        at: Ints = np.array(
+            [places.index(s) if (s := self.site_of(b)) else -1 for b in ids], dtype=np.int32
+        )
+        measured = self._measured_by_site(ids, places)
+        inputs = (tuple(ids), tuple(sites.values()), at.tobytes(), measured.tobytes())
+        if inputs == self._completed_from:
+            return self._completed
+        lat = np.array([s.lat for s in sites.values()], dtype=np.float64)
+        lon = np.array([s.lon for s in sites.values()], dtype=np.float64)
+        if np.isfinite(measured).any():
+            found = complete_paths(measured, lat, lon, at)
+            basis = [PathBasis.MEASURED] * len(ids)
+        else:
+            found = np.full(measured.shape, np.nan)
+            basis = [PathBasis.MODELLED] * len(ids)
+            if len(known := np.flatnonzero(at >= 0)):
+                found[known] = self._model_ms(lat, lon, at[known])
+        for row in np.flatnonzero(np.isnan(found).any(axis=1)):
+            found[row], basis[row] = 0.0, PathBasis.UNKNOWN
+        self._completed_from, self._completed = inputs, (found, basis)
+        return self._completed
+
+    def _measured_by_site(self, ids: list[int], places: list[str]) -> Floats:
+        """The median of what the workers at each site measured, NaN where none did."""
+        out: Floats = np.full((len(ids), len(places)), np.nan)
+        workers = self.fleet.inventory.workers
+        for row, broker in enumerate(ids):
+            by_site: dict[str, list[float]] = {}
+            for worker, path in self.paths_to(broker).items():
+                by_site.setdefault(workers[worker].site, []).append(min(path.rtt_ms, MOST_PATH_MS))
+            for site, ms in by_site.items():
+                out[row, places.index(site)] = statistics.median(ms)
+        return out
+
+    def _model_ms(self, lat: Floats, lon: Floats, at: Ints) -> Floats:
+        """The RTT table's round trips from the sites in rows `at` to all sites."""
+        regions = self.rtt.regions
+        rows = [
+            regions.index(s.region) if s.region in regions else -1
+            for s in self.fleet.inventory.sites.values()
+        ]
+        problem = make_problem(
+            lane_table(lat[at], lon[at]),
+            node_table(lat, lon, site=rows),
+            self.rtt,
+            Weights(move_ms=0.0),
+        )
+        return np.minimum(compute_terms(problem).rtt_ms, MOST_PATH_MS)
