@@ -67,7 +67,7 @@ class LeasedProducer:
         self._lost = ""
         self._before: set[Any] = set()  # partitions of the last transaction
         self._was_committed = False
-        self._group = ""  # the group to which it committed offsets
+        self._group = ""  # the group whose offsets it had
         self._connections: tuple[Any, ...] = ()  # those that were open when its commit began
         self._producer: Any = TransactionalProducer(  # Any: aiokafka has no types
             kafka,
@@ -131,18 +131,22 @@ class LeasedProducer:
                 producer_id = self._producer.producer_id
                 # Refusals of the last transaction must not count for this one.
                 self._producer.heard.clear()
-                doing = "add the partitions"
-                refusals = await self._add_partitions(sorted({TopicPartition(*p) for p in batches}))
-                doing, added = "send", not refusals
-                refusals = refusals or await self._send_batches(batches)
+                doing = "add the partitions and the group"
+                partitions = sorted({TopicPartition(*p) for p in batches})
+                for partition in partitions:
+                    self._producer._txn_manager.maybe_add_partition_to_txn(partition)
+                sent = self._producer.queue_offsets(positions, group) if positions else None
+                refusals = await self._await_added(partitions)
+                added = not refusals
+                if added:
+                    doing = "send the records and the offsets"
+                    refusals = await self._send_batches_and_offsets(batches, sent)
+                # Everything was answered: only now may the transaction end (PROTOCOL 3.2).
+                doing = "abort" if refusals else "commit"
+                connections = self._live_connections()
                 if refusals:
-                    doing, connections = "abort", self._live_connections()
                     await self._producer.abort_transaction()
                 else:
-                    doing = "send the offsets"
-                    if positions:
-                        await self._producer.send_offsets_to_transaction(positions, group)
-                    doing, connections = "commit", self._live_connections()
                     await self._producer.commit_transaction()
         except BaseException as e:
             text = describe_error(e)
@@ -158,9 +162,10 @@ class LeasedProducer:
         if added:
             self._before = {TopicPartition(*p) for p in batches}
             self._was_committed = not refusals
-            self._group = group if positions and not refusals else ""
+            # An aborted transaction has offsets, too: their markers must not become a commit's.
+            self._group = group if positions else ""
             if producer_id != self._producer.producer_id:  # a new id's markers would decide nothing
-                self._before, self._was_committed = set(), False
+                self._before, self._was_committed, self._group = set(), False, ""
             self._connections = connections
         if refusals:
             # A partition that refuses would refuse to be added again, too.
@@ -171,9 +176,8 @@ class LeasedProducer:
     def may_lack_markers(self) -> bool:
         """Whether a connection was lost since the end of the last transaction began, so that its
         markers may be missing."""
-        return (
-            bool(self._before) or self._was_committed
-        ) and self._connections != self._live_connections()
+        has_markers = bool(self._before or self._group)
+        return has_markers and self._connections != self._live_connections()
 
     async def _repeat_last_end(self) -> None:
         partitions, committed = [tuple(tp) for tp in self._before], self._was_committed
@@ -223,13 +227,15 @@ class LeasedProducer:
                     ]
                 )
 
-    async def _add_partitions(self, partitions: Sequence[Any]) -> list[PartitionRefusal]:
-        """Add all partitions in one request before any record is sent. A broker takes all of them
-        or none, so nothing has happened if it refuses one."""
+    async def _await_added(self, partitions: Sequence[Any]) -> list[PartitionRefusal]:
+        """Wait until all partitions and the group are added, before any record is sent. A broker
+        takes all partitions or none; if it refuses one, the transaction has at most the group, and
+        no offsets."""
         transactions = self._producer._txn_manager
-        for partition in partitions:
-            transactions.maybe_add_partition_to_txn(partition)
-        while not transactions.txn_partitions.issuperset(partitions):
+        while (
+            not transactions.txn_partitions.issuperset(partitions)
+            or transactions.consumer_group_to_add() is not None
+        ):
             ended = transactions.wait_for_transaction_end()
             if ended.done() and ended.exception() is not None:
                 if heard := self._producer.heard.refused_places():
@@ -237,6 +243,19 @@ class LeasedProducer:
                 ended.result()
             await asyncio.sleep(_LOOK_S)
         return []
+
+    async def _send_batches_and_offsets(
+        self, batches: Batches, offsets_sent: asyncio.Future[None] | None
+    ) -> list[PartitionRefusal]:
+        """Send the batches while the offsets are sent; returns the refusals when all is
+        answered."""
+        sending = asyncio.create_task(self._send_batches(batches))
+        waiting = [] if offsets_sent is None else [asyncio.shield(offsets_sent)]
+        outcomes = await asyncio.gather(*waiting, sending, return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        return sending.result()
 
     async def _send_batches(self, batches: Batches) -> list[PartitionRefusal]:
         """Send all batches and await each send, since a failed send does not fail the commit

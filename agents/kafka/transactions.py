@@ -1,4 +1,9 @@
-"""A transactional producer whose late requests change nothing.
+"""A transactional producer whose late requests change nothing, and that waits for three round trips
+in each transaction.
+
+aiokafka sends the requests of a transaction one after the other: at a distance that is five round
+trips. Here AddPartitionsToTxn and AddOffsetsToTxn are sent together, then Produce and
+TxnOffsetCommit, then EndTxn: three.
 
 aiokafka sends an unanswered request again, on another connection. The first copy may still reach
 the broker, which takes it as part of the transaction that is open under that producer id and epoch
@@ -15,13 +20,16 @@ by then (KAFKA-17754). Two rules prevent this:
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import asyncio
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import aiokafka.errors as kafka_errors
 from aiokafka import AIOKafkaProducer
 from aiokafka.client import ConnectionGroup, CoordinationType
 from aiokafka.errors import IncompatibleBrokerVersion, OutOfOrderSequenceNumber
+from aiokafka.producer.sender import Sender
+from aiokafka.producer.transaction_manager import TransactionManager, TransactionState
 from aiokafka.protocol.transaction import (
     AddOffsetsToTxnRequest,
     AddPartitionsToTxnRequest,
@@ -35,6 +43,7 @@ from agents.kafka.connection import client_kwargs, raise_for_code
 from agents.kafka.refusals import BrokerRefusals
 from agents.kafka.wire import DescribeFeatures, EndTransaction
 
+RETRY_MS = 5
 LAST_EPOCH = 32_766
 """The last epoch of a producer id: when a transaction ends under it, the broker gives the producer
 another id."""
@@ -63,16 +72,28 @@ class RequestUnanswered(IncompatibleBrokerVersion, OutOfOrderSequenceNumber):  #
 class TransactionalProducer(AIOKafkaProducer):  # type: ignore[misc]  # aiokafka has no types
     """`more`: arguments for AIOKafkaProducer. Raises aiokafka's errors."""
 
+    _txn_manager: Any  # aiokafka has no types
+
     def __init__(self, kafka: settings.Kafka, transactional_id: str, **more: Any) -> None:
         super().__init__(
             transactional_id=transactional_id,
             acks="all",
-            retry_backoff_ms=5,
+            retry_backoff_ms=RETRY_MS,
             **more,
             **client_kwargs(kafka),
         )
+        timeout_ms = self._txn_manager.transaction_timeout_ms
+        self._txn_manager = _Transactions(transactional_id, timeout_ms)
+        self._message_accumulator._txn_manager = self._txn_manager
         self._requests = _Requests(self.client, self._txn_manager)
-        self._sender.client = self._requests
+        self._sender = _PipeliningSender(
+            self._requests,
+            acks=-1,
+            txn_manager=self._txn_manager,
+            message_accumulator=self._message_accumulator,
+            retry_backoff_ms=RETRY_MS,
+            request_timeout_ms=self._request_timeout_ms,
+        )
 
     @property
     def transaction_version(self) -> int:
@@ -102,9 +123,24 @@ class TransactionalProducer(AIOKafkaProducer):  # type: ignore[misc]  # aiokafka
         last = self.transaction_version >= 2 and self._txn_manager.producer_epoch >= LAST_EPOCH
         if last:
             await super().begin_transaction()
-            self._txn_manager.consumer_group_added("")  # else aiokafka would not send EndTxn
             await self.abort_transaction()
         await super().begin_transaction()
+
+    async def abort_transaction(self) -> None:
+        """As aiokafka's, but with transactions of version 2, which may be empty, EndTxn is always
+        sent: an AddOffsetsToTxn whose answer was lost may have begun one."""
+        transactions = self._txn_manager
+        empty = transactions.is_empty_transaction() and transactions.consumer_group_to_add() is None
+        if empty and self.transaction_version >= 2:
+            transactions.consumer_group_added("")
+        await super().abort_transaction()
+
+    def queue_offsets(self, positions: Mapping[Any, Any], group: str) -> asyncio.Future[None]:
+        """As aiokafka's `send_offsets_to_transaction`, but returns at once: the future has the
+        outcome. It must not be cancelled. Any: aiokafka has no types."""
+        sent: asyncio.Future[None] = self._txn_manager.add_offsets_to_txn(dict(positions), group)
+        sent.add_done_callback(_retrieve_error)
+        return sent
 
     async def begin_empty_transaction(
         self, partitions: Collection[tuple[str, int]], groups: Collection[str]
@@ -126,6 +162,45 @@ class TransactionalProducer(AIOKafkaProducer):  # type: ignore[misc]  # aiokafka
         kind = CoordinationType.TRANSACTION
         node = await self.client.coordinator_lookup(kind, self._txn_manager.transactional_id)
         return await self._requests.send(node, request, group=ConnectionGroup.COORDINATION)
+
+
+class _Transactions(TransactionManager):  # type: ignore[misc]  # aiokafka has no types
+    """aiokafka's state of a transaction, for requests that are sent side by side: when one is
+    refused, the other may have been accepted, or be refused as well."""
+
+    _txn_consumer_group: Any
+
+    def error_transaction(self, error: BaseException) -> None:
+        if self.state is TransactionState.ABORTABLE_ERROR:
+            return
+        group = self._txn_consumer_group
+        super().error_transaction(error)
+        self._txn_consumer_group = group  # else no EndTxn is sent, and the transaction stays open
+
+
+class _PipeliningSender(Sender):  # type: ignore[misc]  # aiokafka has no types
+    """aiokafka's sender. It already sends Produce while a TxnOffsetCommit is under way."""
+
+    def _maybe_do_transactional_request(self) -> asyncio.Task[None] | None:
+        transactions = self._txn_manager
+        partitions, group = transactions.partitions_to_add(), transactions.consumer_group_to_add()
+        if partitions and group is not None:
+            return asyncio.create_task(self._add_side_by_side(set(partitions), group))
+        task: asyncio.Task[None] | None = super()._maybe_do_transactional_request()
+        return task
+
+    async def _add_side_by_side(self, partitions: set[Any], group: str) -> None:
+        kind = CoordinationType.TRANSACTION
+        await self._find_coordinator(kind, self._txn_manager.transactional_id)
+        # In this order, on one connection: the broker takes the second when the first is done.
+        outcomes = await asyncio.gather(
+            self._do_add_partitions_to_txn(partitions),
+            self._do_add_offsets_to_txn(group),
+            return_exceptions=True,
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
 
 
 class _Requests:
@@ -170,6 +245,12 @@ class _Requests:
         kind = type(transactions._pid_and_epoch)
         transactions._pid_and_epoch = kind(response.producer_id, response.producer_epoch)
         transactions._sequence_numbers.clear()
+
+
+def _retrieve_error(future: asyncio.Future[None]) -> None:
+    """Or asyncio logs an error that nobody waited for."""
+    if not future.cancelled():
+        future.exception()
 
 
 async def _read_transaction_version(client: Any) -> int:

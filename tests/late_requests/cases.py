@@ -19,8 +19,9 @@ PLACES: dict[str, Point] = {
     "before EndTxn": Point(Api.END_TXN),
     "after EndTxn": Point(Api.END_TXN, after=True),
 }
-"""Where in the next transaction the late copy arrives. "After Produce" is "before the offsets",
-"after the offsets" is "before EndTxn": before, between and after the three make six places."""
+"""Where in the next transaction the late copy arrives: before the request of that kind. "Before the
+offsets" is before AddOffsetsToTxn, "between the offsets' two" is before TxnOffsetCommit. Those are
+sent beside AddPartitionsToTxn and Produce, which the copy may come before or after."""
 
 Loss = Literal["", "killed", "fenced"]
 Moment = Literal["when it is taken", "when it is late"]

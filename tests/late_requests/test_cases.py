@@ -15,7 +15,7 @@ from tests.late_requests.cases import MAX_EPOCH, PLACES, Case, cases
 from tests.late_requests.run import run
 
 SEED = 4
-_WORST = {Api.END_TXN: "between the offsets' two", Api.TXN_OFFSET_COMMIT: "before EndTxn"}
+_WORST = {Api.END_TXN: "between two Produce", Api.TXN_OFFSET_COMMIT: "before EndTxn"}
 """Where a copy that is taken tears a transaction, or sets the committed offset back."""
 
 
@@ -56,7 +56,9 @@ async def test_a_producer_that_sends_again_under_the_same_epoch_fails(
         if _WORST.get(case.request) == case.place and case.do is Do.RESET and not case.loss
     ]
     torn, back = await run(Setup(), chosen)
-    assert any(wrong.startswith("twice") for wrong in torn.wrong)
+    # The offsets are sent beside the first Produce: without them it comes twice, with them the
+    # second is missing.
+    assert any(wrong.startswith(("twice", "missing")) for wrong in torn.wrong)
     assert any(wrong.startswith("offset") for wrong in back.wrong)
 
 
