@@ -1,7 +1,7 @@
 """The transactional loop that node and router share (PROTOCOL 2.1, 2.6, 2.7 and 3): outputs and
 consumed offsets are committed together, under the one lease of this boot, or not at all.
 
-    gather -> stage (in a thread) -> begin, send, offsets, commit   (the next is staged meanwhile)
+    gather -> stage (in a thread) -> begin, add, send, commit   (the next is gathered meanwhile)
 
 `Ownership` knows which partitions may be worked, `WorkedPartition` has the progress of each, and
 this file advances them. Any doubt about a transaction ends `run` with LeaseLost, and with it the
@@ -32,7 +32,8 @@ from agents.worker.arrivals import Arrivals
 from agents.worker.lane import Phase, RunningCounts, WorkedPartition
 from agents.worker.limits import BatchSizeLimits
 from agents.worker.ownership import MISSING_AFTER_S, Ownership
-from agents.worker.reader import Reader, Unreadable
+from agents.worker.reader import BATCH_BYTES, Reader, Unreadable
+from agents.worker.sizes import SizeBound
 from agents.worker.stage import Later, Outbox, Stage, Tally
 from agents.worker.worker_engine import Clients, WorkerEngine
 
@@ -45,6 +46,9 @@ after this time. Retention would delete them, and with them the offset at which 
 begins."""
 TOLD_AFTER_S = 10.0
 """A batch that takes longer is reported, since nothing is committed meanwhile."""
+_FIRST_BATCH_BYTES = 256 << 10
+_COMMIT_TARGET_S = 1.5
+"""A batch's outputs pass in about this time, well within the 5 s that one request may take."""
 _LOOK_S = 0.5
 _REST_S = 0.2
 _ASIDE_AT_ONCE = 2
@@ -67,10 +71,12 @@ class _StagedPart:
 
 @dataclass(slots=True)
 class _Staged:
-    """A batch that is ready to be sent."""
+    """A batch that is ready to be sent. `bytes`: of the values that it was made from; 0: not
+    known."""
 
     outboxes: list[Outbox]
     parts: list[_StagedPart]
+    bytes: int = 0
 
     def merge_batches(self) -> dict[tuple[str, int], list[Any]]:
         """The record batches to send, by (topic, partition)."""
@@ -131,6 +137,7 @@ class Engine(WorkerEngine):
         self._sent_at = self._busy_at = 0.0
         self._held = ""
         self._limits = BatchSizeLimits()
+        self._batch_bound = SizeBound(_FIRST_BATCH_BYTES, BATCH_BYTES, _COMMIT_TARGET_S)
         self._arrivals = Arrivals()
         self._load_at = time.monotonic()
 
@@ -150,7 +157,7 @@ class Engine(WorkerEngine):
         if (busy_s := self._time_in_stage_s()) > TOLD_AFTER_S:
             held = f"held: a batch is not done after {busy_s:.0f} s"
         lanes = tuple(
-            lane.take_load(over_s, self._describe_aside_trouble(lane) or held)
+            lane.take_load(over_s, self._describe_lane_trouble(lane) or held)
             for lane in self.owned_partitions()
         )
         return lanes, self._arrivals.take_rates(over_s)
@@ -174,10 +181,17 @@ class Engine(WorkerEngine):
         """How long the present batch has been in the stage; 0 if there is none."""
         return time.monotonic() - self._busy_at if self._busy_at else 0.0
 
-    def _describe_aside_trouble(self, lane: WorkedPartition) -> str:
+    def _describe_lane_trouble(self, lane: WorkedPartition) -> str:
         aside = self._aside.get(lane)
         said = aside.later.describe_trouble() if aside is not None else ""
+        if not said and lane.behind:
+            said = self._describe_slow_fetch(lane)
         return f"{ASIDE}{said}" if said else ""
+
+    def _describe_slow_fetch(self, lane: WorkedPartition) -> str:
+        if self._reader is None or self._reading.get(lane.partition.n) is not lane:
+            return ""
+        return self._reader.describe_trouble(lane.partition.n)
 
     # The life of this boot
 
@@ -202,13 +216,16 @@ class Engine(WorkerEngine):
 
     async def _measure_unread_lag(self, offsets: Offsets) -> None:
         """Measure the lag of lanes that the reader does not read at present: those worked aside,
-        those held, and all lanes while a batch takes long."""
+        those held, those whose fetches do not pass, and all lanes while a batch takes long."""
+        slow: set[WorkedPartition] = set()
         while True:
             await asyncio.sleep(_ENDS_S)
             now = time.monotonic()
             held = [lane for lane in self._own.lanes.values() if lane.held_until > now]
             busy = self._reading.values() if self._time_in_stage_s() > _ENDS_S else ()
-            unread = {lane.partition: lane for lane in (*self._aside, *held, *busy)}
+            slow = self._find_slow_lanes(slow)
+            far = [lane for lane in self._reading.values() if self._describe_slow_fetch(lane)]
+            unread = {lane.partition: lane for lane in (*self._aside, *held, *busy, *far)}
             if not unread:
                 continue
             try:
@@ -220,6 +237,18 @@ class Engine(WorkerEngine):
                 if (end := ends.get(lane.partition)) is not None:
                     lane.behind, lane.end = max(0, end - lane.next), end
 
+    def _find_slow_lanes(self, before: set[WorkedPartition]) -> set[WorkedPartition]:
+        """The lanes that have events whose fetches do not pass; each change since `before` is
+        logged."""
+        said = {lane: self._describe_slow_fetch(lane) for lane in self._reading.values()}
+        slow = {lane for lane, why in said.items() if why and lane.behind}
+        for lane in slow - before:
+            self.meters.faults += 1
+            _log.error("partition_held_up", partition=lane.partition.label, why=said[lane])
+        for lane in (before - slow) & said.keys():
+            _log.info("partition_read_again", partition=lane.partition.label)
+        return slow
+
     # The loop
 
     async def _run_transactions(
@@ -228,7 +257,7 @@ class Engine(WorkerEngine):
         sending: asyncio.Task[bool] | None = None
         while True:
             await self._assign_working_partitions(reader)
-            staged = await self._stage_next_batch(reader, producer, thread, tasks)
+            staged = await self._stage_next_batch(reader, producer, thread, tasks, sending)
             # One transaction at a time. If it was not sent, the batch staged behind it is void,
             # too: it begins at offsets that were not committed.
             if sending is not None and (staged is not None or sending.done()):
@@ -263,9 +292,15 @@ class Engine(WorkerEngine):
             reader.assign_partitions({n: lane.next for n, lane in working.items()})
 
     async def _stage_next_batch(
-        self, reader: Reader, producer: LeasedProducer, thread: WorkThread, tasks: asyncio.TaskGroup
+        self,
+        reader: Reader,
+        producer: LeasedProducer,
+        thread: WorkThread,
+        tasks: asyncio.TaskGroup,
+        sending: asyncio.Task[bool] | None,
     ) -> _Staged | None:
-        """Stage the next batch; None if there is nothing to send."""
+        """Stage the next batch; None if there is nothing to send. Unless it is full, it stays open
+        until the transaction `sending` is done."""
         now = time.monotonic()
         if finished := self._take_finished_aside():
             return finished
@@ -282,7 +317,12 @@ class Engine(WorkerEngine):
         try:
             due = self._sent_at + self._worker.commit_gap_ms / 1000
             got = await reader.gather_records(
-                self._worker.batch_records, due, now + _LOOK_S, self._own.told.is_set
+                self._worker.batch_records,
+                due,
+                now + _LOOK_S,
+                self._own.told.is_set,
+                max_bytes=self._batch_bound.bytes,
+                under_way=sending,
             )
             ends = await reader.positions_of(self._reading)
         except Unreadable as e:
@@ -334,7 +374,8 @@ class Engine(WorkerEngine):
         def process_records() -> list[tuple[int, Tally]]:
             return self._stage.process_batch(got, outbox)
 
-        staged = _Staged([outbox], [])
+        size = sum(len(r.value) for records in got.values() for r in records if r.value is not None)
+        staged = _Staged([outbox], [], size)
         self._busy_at = time.monotonic()
         try:
             tallies = await thread.run(process_records)
@@ -428,6 +469,8 @@ class Engine(WorkerEngine):
         # Progress is recorded only after the commit: a rewind goes back to it.
         now, now_ms = time.monotonic(), time.time() * 1000
         self.meters.commit.add([now - began])
+        if staged.bytes:
+            self._batch_bound.note_passed(staged.bytes, now - began)
         for part in staged.parts:
             lane, tally = part.lane, part.tally
             lane.committed, lane.committed_counts, lane.committed_at = part.next, part.counts, now

@@ -1,7 +1,8 @@
 """Reads exactly the partitions that it is given, from exactly the offsets that it is given
 (PROTOCOL 2.7). It joins no group, commits nothing and never chooses a position.
 
-The size of a fetch bounds its memory, whatever the lag.
+The size of a fetch bounds its memory, whatever the lag; agents/worker/fetches.py bounds it further,
+by what passes in time.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from aiokafka import TopicPartition
 from agents import settings
 from agents.core.model.topology import Partition
 from agents.kafka.connection import make_committed_reader, stop_client, to_geolane_error
+from agents.worker.fetches import BoundedFetches
 
 FETCH_BYTES = 8 << 20
 PARTITION_FETCH_BYTES = 1 << 20
@@ -61,6 +63,7 @@ class Reader:
             request_timeout_ms=5000,
             retry_backoff_ms=50,
         )
+        self._fetches = BoundedFetches(self._consumer._client, FETCH_BYTES)
         self._assigned: frozenset[int] = frozenset()
         self._corrupt = 0
 
@@ -90,10 +93,18 @@ class Reader:
         self._assigned = frozenset(positions)
 
     async def gather_records(
-        self, full_at: int, due: float, until: float, stop: Callable[[], bool]
+        self,
+        full_at: int,
+        due: float,
+        until: float,
+        stop: Callable[[], bool],
+        *,
+        max_bytes: int = BATCH_BYTES,
+        under_way: asyncio.Future[bool] | None = None,
     ) -> dict[int, list[Any]]:
-        """Records by partition. Returns when there are `full_at` of them; at `due` if there are
-        any; at `until` if there are none (both monotonic); and soon after `stop()` is true.
+        """Records by partition. Returns when there are `full_at` of them, or `max_bytes` of
+        values; at `due` if there are any, but not before the transaction `under_way` is done; at
+        `until` if there are none (both monotonic); and soon after `stop()` is true.
 
         Raises Unreadable, KafkaUnavailable, KafkaError; call `assign_partitions` again after an
         error."""
@@ -106,10 +117,16 @@ class Reader:
                 room -= len(records)
                 size += sum(len(r.value) for r in records if r.value is not None)
             wait_s = (due if found else until) - time.monotonic()
-            if wait_s <= 0 or room <= 0 or size >= BATCH_BYTES or stop():
+            # What arrives during a transaction would otherwise wait for one more.
+            busy = bool(found) and under_way is not None and not under_way.done()
+            if (wait_s <= 0 and not busy) or room <= 0 or size >= max_bytes or stop():
                 return found
             if found and not got:
-                await asyncio.sleep(min(wait_s, _POLL_MS / 1000))
+                pause_s = min(wait_s, _POLL_MS / 1000) if wait_s > 0 else _POLL_MS / 1000
+                if under_way is not None and busy:
+                    await asyncio.wait({under_way}, timeout=pause_s)
+                else:
+                    await asyncio.sleep(pause_s)
 
     async def _fetch_records(self, timeout_ms: int, most: int) -> dict[Any, list[Any]]:
         try:
@@ -184,6 +201,11 @@ class Reader:
             return None
         lso: int | None = self._consumer.last_stable_offset(self._topic_partition(n))
         return lso
+
+    def describe_trouble(self, n: int) -> str:
+        """Why nothing of partition `n` can be read at present; empty if fetches pass."""
+        leader = self._consumer._client.cluster.leader_for_partition(self._topic_partition(n))
+        return self._fetches.describe_trouble(leader)
 
     async def measure_lag(self, n: int) -> int:
         """The number of offsets (records and markers) between the position and the last stable
