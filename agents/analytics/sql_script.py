@@ -87,6 +87,12 @@ def kafka_options(kafka: settings.Kafka) -> str:
     Raises SettingsError, as `client_kwargs` does."""
     kwargs = client_kwargs(kafka)
     options = {"bootstrap.servers": kafka.bootstrap, "security.protocol": kafka.security}
+    for key, size in (
+        ("send.buffer.bytes", kafka.send_buffer_bytes),
+        ("receive.buffer.bytes", kafka.receive_buffer_bytes),
+    ):
+        if size:
+            options[key] = str(size)
     if "sasl_mechanism" in kwargs:
         module = "plain.Plain" if kafka.sasl_mechanism == "PLAIN" else "scram.Scram"
         user, password = (

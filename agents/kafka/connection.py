@@ -18,11 +18,12 @@ from agents import settings
 from agents.base import log
 from agents.base.errors import GeolaneError, KafkaError, KafkaUnavailable, SettingsError
 from agents.base.tls import verifying_context
-from agents.kafka import foreign
+from agents.kafka import foreign, sockets
 
 T = TypeVar("T")
 
 foreign.install_batch_reader()
+sockets.install()
 
 PAUSE_S = 0.005
 """Pause before a retry when the broker has answered "not yet" (PROTOCOL 2.2)."""
@@ -47,7 +48,8 @@ NOT_YET = (
 
 
 def client_kwargs(kafka: settings.Kafka) -> dict[str, Any]:
-    """The arguments that all of aiokafka's clients share.
+    """The arguments that all of aiokafka's clients share. The connections of this process have the
+    socket buffers of `kafka` from now on.
 
     Raises SettingsError for an unknown security protocol or SASL mechanism, and for a certificate
     or password that is missing or cannot be read."""
@@ -56,6 +58,7 @@ def client_kwargs(kafka: settings.Kafka) -> dict[str, Any]:
             f"kafka.security: {kafka.security!r} is not one of PLAINTEXT, SSL, SASL_PLAINTEXT and "
             "SASL_SSL"
         )
+    sockets.use_buffers(kafka.send_buffer_bytes, kafka.receive_buffer_bytes)
     kwargs: dict[str, Any] = {
         "bootstrap_servers": kafka.bootstrap,
         "security_protocol": kafka.security,

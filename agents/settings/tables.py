@@ -27,6 +27,10 @@ def _about_file(text: str) -> msgspec.Meta:
     return about(text, form="a file's path, or empty")
 
 
+_BUFFER = (
+    "The {} buffer of our sockets to Kafka, which limits what is under way in one round trip; 0: "
+    "the system's, which grows as needed."
+)
 _KEPT = "kept for at least this long; 0: the broker's default"
 
 
@@ -117,6 +121,10 @@ class Kafka(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "kafka-NAME, else NAME."
         ),
     ] = ""
+    send_buffer_bytes: Annotated[int, about(_BUFFER.format("send"), "bytes", ge=0, le=1 << 30)] = 0
+    receive_buffer_bytes: Annotated[
+        int, about(_BUFFER.format("receive"), "bytes", ge=0, le=1 << 30)
+    ] = 0
     topics: Topics = Topics()
 
     def for_account(self, account: str) -> Kafka:

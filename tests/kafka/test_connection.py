@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ import aiokafka.errors as kafka_errors
 import pytest
 import pytest_asyncio
 from aiokafka.client import CoordinationType
+from aiokafka.protocol.metadata import MetadataRequest
+from msgspec.structs import replace
 
 from agents import settings
 from agents.base.errors import GeolaneError, KafkaError, KafkaUnavailable, SettingsError
@@ -20,6 +23,7 @@ from agents.kafka.connection import Link, client_kwargs, is_fenced, to_geolane_e
 from agents.kafka.offsets import Offsets
 from agents.kafka.placement_log import PlacementLog
 from agents.kafka.topics import Topic, ensure_topics
+from tests.fixtures.kafka import KafkaServer
 from tests.kafka.secured import PASSWORD, USER, SecureBroker, make_certificate, secret
 from tests.kafka.support import lease_maker
 from tests.kafka.test_paths import probing, until_reported
@@ -152,3 +156,39 @@ async def test_a_link_that_was_not_started_says_so() -> None:
     with pytest.raises(KafkaUnavailable, match="start"):
         await link.find_coordinator(CoordinationType.GROUP, "geolane-node")
     await link.stop()
+
+
+async def test_every_connection_has_the_socket_buffers_of_the_settings(
+    kafka_server: KafkaServer,
+) -> None:
+    small = replace(kafka_server.kafka, send_buffer_bytes=20_000, receive_buffer_bytes=30_000)
+    usual = await _buffers(kafka_server.kafka)
+    assert await _buffers(small) == (40_000, 60_000)  # Linux reserves as much again
+    assert await _buffers(kafka_server.kafka) == usual
+
+
+async def _buffers(kafka: settings.Kafka) -> tuple[int, int]:
+    """What a client's first connection has."""
+    link = Link(kafka, "a-test")
+    await link.start()
+    try:
+        node = link.client.get_random_node()
+        await link.send_request(node, MetadataRequest([]))
+        (connection,) = link.client._conns.values()
+        own = connection._writer.get_extra_info("socket")
+        send, receive = (
+            own.getsockopt(socket.SOL_SOCKET, x) for x in (socket.SO_SNDBUF, socket.SO_RCVBUF)
+        )
+        return send, receive
+    finally:
+        await link.stop()
+
+
+async def test_a_buffer_that_the_system_does_not_grant_is_told_once(
+    kafka_server: KafkaServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    large = replace(kafka_server.kafka, receive_buffer_bytes=1 << 30)
+    await _buffers(large)
+    assert capsys.readouterr().out.count("socket_buffer_capped") == 1
+    await _buffers(large)
+    assert "socket_buffer_capped" not in capsys.readouterr().out

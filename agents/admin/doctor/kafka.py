@@ -10,7 +10,7 @@ import datetime
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import aiokafka.errors as kafka_errors
@@ -23,10 +23,12 @@ from aiokafka.protocol.coordination import FindCoordinatorRequest
 from agents.admin.doctor.check import Check
 from agents.admin.doctor.judge.certificate import judge_certificate
 from agents.admin.doctor.judge.kafka import (
+    FAR_MS,
     Cluster,
     RoundTrip,
     TopicDescription,
     judge_addresses,
+    judge_buffers,
     judge_existence,
     judge_limits,
     judge_listeners,
@@ -85,6 +87,7 @@ class KafkaCheck:
         self._address: tuple[str, int] = ("", 0)  # of the first broker that was reached
         self._no_tls = False
         self.cluster = Cluster({}, {})
+        self._trips: list[RoundTrip] = []
         self._limits: dict[str, str] | None = None
 
     def list_checks(self) -> list[Check]:
@@ -109,6 +112,7 @@ class KafkaCheck:
             check("keeping", self._topics_check(judge_retention), "cluster"),
             check("replicas", self._topics_check(judge_replicas), "cluster"),
             check("limits", self._check_limits, "listeners"),
+            check("socket buffers", self._check_buffers, "round trips"),
             check("late requests", self._check_late_requests, "listeners"),
             check("transactional id", self._check_transactional_id, "cluster"),
         ]
@@ -305,7 +309,8 @@ class KafkaCheck:
 
         brokers = sorted(self.cluster.brokers.items())[:PATHS_AT_MOST]
         trips = await asyncio.gather(*(measure(*broker) for broker in brokers))
-        return judge_round_trips([trip for trip in trips if trip is not None], silent)
+        self._trips = [trip for trip in trips if trip is not None]
+        return judge_round_trips(self._trips, silent)
 
     def _topics_check(
         self, judged: Callable[[tuple[Topic, ...], Cluster], Verdict]
@@ -330,6 +335,16 @@ class KafkaCheck:
         return judge_limits(
             found.get(str(node)), self._loaded.settings.coordinator.transaction_timeout_ms
         )
+
+    async def _check_buffers(self) -> Verdict:
+        async def read_settings(trip: RoundTrip) -> Mapping[str, str] | None:
+            address = self.cluster.brokers[trip.broker]
+            async with self._connect_to_ask("read the broker's settings", address) as conn:
+                found = await _describe_configs(conn, ConfigResourceType.BROKER, [str(trip.broker)])
+            return found.get(str(trip.broker))
+
+        far = [trip for trip in self._trips if trip.min_ms > FAR_MS]
+        return judge_buffers(far, await asyncio.gather(*map(read_settings, far)))
 
     async def _check_late_requests(self) -> Verdict:
         return judge_verification(await verification.read_brokers(self._kafka))

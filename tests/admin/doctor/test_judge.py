@@ -30,6 +30,8 @@ from agents.kafka.verification import BrokerLooked
 from agents.settings import Kafka, Settings, Xmpp
 
 OK, WARNING, FAULT, SKIPPED = Level.OK, Level.WARNING, Level.FAULT, Level.SKIPPED
+SMALL = {"socket.send.buffer.bytes": "102400", "socket.receive.buffer.bytes": "102400"}
+FAR = RoundTrip(2, "b:1", 152.0, 150.0, None)
 MIB = 1 << 20
 NOW = datetime.datetime(2026, 7, 1, tzinfo=datetime.UTC)
 DAY = datetime.timedelta(days=1)
@@ -137,6 +139,12 @@ def test_versions_are_compared_as_versions() -> None:
         (kafka.judge_limits({"offsets.retention.minutes": "1439"}, 10_000), FAULT),
         (kafka.judge_limits({"auto.create.topics.enable": "true"}, 10_000), WARNING),
         (kafka.judge_limits(None, 10_000), SKIPPED),
+        (kafka.judge_buffers([], []), OK),
+        (kafka.judge_buffers([FAR], [{"socket.send.buffer.bytes": "-1"}]), OK),
+        (kafka.judge_buffers([FAR], [{"socket.send.buffer.bytes": "1048575"}]), WARNING),
+        (kafka.judge_buffers([FAR], [{"socket.receive.buffer.bytes": "1048576"}]), OK),
+        (kafka.judge_buffers([FAR], [None]), SKIPPED),
+        (kafka.judge_buffers([FAR, FAR], [None, SMALL]), WARNING),
         (kafka.judge_verification([BrokerLooked(1, 10, 5, 2, True)]), OK),
         (kafka.judge_verification([BrokerLooked(1, 8, 3, 0, True)]), WARNING),
         (
@@ -457,3 +465,10 @@ def test_a_gap_between_the_broker_and_tcp_is_told(
 def test_many_brokers_are_told_in_a_line() -> None:
     trips = [RoundTrip(i, f"b{i}:1", 1.0 + i, 1.0 + i, 0.9 + i) for i in range(64)]
     assert kafka.judge_round_trips(trips, {}).found.endswith(", 56 more up to 64.0 ms")
+
+
+def test_a_far_broker_with_small_buffers_is_told_with_what_passes() -> None:
+    verdict = kafka.judge_buffers([FAR], [SMALL])
+    assert "broker 2 is 150 ms away and has socket.send.buffer.bytes=102400" in verdict.found
+    assert "at most 683 kB/s" in verdict.found
+    assert "set socket.receive.buffer.bytes to -1" in verdict.todo

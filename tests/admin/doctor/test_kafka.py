@@ -195,6 +195,7 @@ KAFKA = [
         "keeping",
         "replicas",
         "limits",
+        "socket buffers",
         "late requests",
         "version",
     )
@@ -292,9 +293,16 @@ async def test_a_proxy_on_the_way_is_told(server_folder: Path) -> None:
     async with DelayProxy([link]):
         try:
             await broker.start(120)
-            found = await look(broker.far, "kafka round trips")
+            found = await look(broker.far, "kafka round trips", "kafka socket buffers")
         finally:
             broker.kill()
+    named(
+        found,
+        "kafka socket buffers",
+        "broker 1 is 6",
+        "ms away and has socket.send.buffer.bytes=102400",
+        level=Level.WARNING,
+    )
     named(
         found,
         "kafka round trips",

@@ -14,6 +14,10 @@ from agents.kafka.wire import Operation
 
 HEADERS_BYTES = 64 << 10
 """Our headers and the record batch's own, around the largest event."""
+FAR_MS, LARGE_BUFFER_BYTES = 10.0, 1 << 20
+_NO_BROKER_CONFIG = (
+    "this account may not read the broker's settings (ACL DescribeConfigs on the cluster)"
+)
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 OFFSETS_AT_LEAST_MIN = 24 * 60  # idle lanes' offsets are committed again daily (PROTOCOL 2.7)
 
@@ -276,9 +280,7 @@ def judge_replicas(wanted: Sequence[Topic], cluster: Cluster) -> Verdict:
 def judge_limits(found: Mapping[str, str] | None, transaction_timeout_ms: int) -> Verdict:
     """The broker's own settings. `transaction_timeout_ms`: the time-out that we request."""
     if found is None:
-        return skipped(
-            "this account may not read the broker's settings (ACL DescribeConfigs on the cluster)"
-        )
+        return skipped(_NO_BROKER_CONFIG)
     verdicts = []
     most = int(found.get("transaction.max.timeout.ms", "900000"))
     if most < transaction_timeout_ms:
@@ -396,3 +398,28 @@ def judge_round_trips(found: Sequence[RoundTrip], silent: Mapping[str, str]) -> 
         return ok(said)
     away = "; ".join(f"{address}: {why}" for address, why in list(silent.items())[:NAMED_AT_MOST])
     return warning(f"{said}; {away}" if said else away, "look at that broker's log and load")
+
+
+def judge_buffers(far: Sequence[RoundTrip], configs: Sequence[Mapping[str, str] | None]) -> Verdict:
+    """Whether the brokers that are `far` from here have socket buffers large enough for the
+    distance. `configs`: their own settings; None where they may not be read."""
+    verdicts = []
+    for trip, config in zip(far, configs, strict=True):
+        away = f"broker {trip.broker} is {trip.min_ms:.0f} ms away"
+        if config is None:
+            verdicts.append(skipped(f"{away}, and {_NO_BROKER_CONFIG}"))
+            continue
+        for key in ("socket.send.buffer.bytes", "socket.receive.buffer.bytes"):
+            size = int(config.get(key, "-1"))
+            if 0 <= size < LARGE_BUFFER_BYTES:
+                verdicts.append(
+                    warning(
+                        f"{away} and has {key}={size}: at most {size / trip.min_ms:,.0f} kB/s in "
+                        "one direction",
+                        f"set {key} to -1 (the system's) or {LARGE_BUFFER_BYTES} in its "
+                        "server.properties, and restart it",
+                    )
+                )
+    if not far:
+        return ok(f"no broker is farther than {FAR_MS:g} ms")
+    return merge_verdicts(f"large at {counted(len(far), 'broker')} farther than 10 ms", *verdicts)
