@@ -138,7 +138,9 @@ async def test_the_stream_is_worked_exactly_once_with_the_rights_that_provisioni
                     assert f'username = "{name}"' in told
                     assert USER not in told, "a process is not told how the admin logs in"
                 for log in run.log.iterdir():
-                    assert PASSWORD not in log.read_text("utf-8"), "no log tells a password"
+                    told = log.read_text("utf-8")
+                    assert PASSWORD not in told, "no log tells a password"
+                    assert "brokers_not_found" not in told, "each may find what it probes"
     finally:
         await server.stop()
         broker.kill()

@@ -18,6 +18,7 @@ import uvloop
 from aiokafka import AIOKafkaProducer
 
 from agents import settings
+from agents.admin.doctor.judge.roles import Whom
 from agents.base.errors import KafkaError, KafkaUnavailable, SettingsError
 from agents.coordinator.queries import Rewinding
 from agents.core.lanes.dead_letters import LetterQuery
@@ -60,6 +61,7 @@ from agents.local.demo import flights
 from agents.worker.reader import Reader
 from tests.fixtures.kafka import folder_for_servers
 from tests.kafka.secured import PASSWORD, USER, SecureBroker, secret
+from tests.kafka.test_paths import probing, until_reported
 
 LANES, RAW = 6, 2
 ACCOUNTS = ("geolane", "node-a", "router-1", "analytics-1")
@@ -542,6 +544,19 @@ async def test_each_right_is_needed_and_together_they_are_enough(
         )
         with pytest.raises(KafkaError, match="|".join(lacks)):
             await steps[missing.name](denying.kafka.for_account(user))
+
+
+@pytest.mark.parametrize("account", ["node-a", "router-1", "analytics-1"])
+async def test_a_worker_may_measure_its_round_trips_with_the_rights_it_has(
+    denying: Denying, account: str
+) -> None:
+    """Without the right to find a coordinator, no broker is found."""
+    kafka = await denying.account(account, list(rights_of(account)))
+    who, kind = Whom(account), kind_from_account(account)
+    assert kind is not None
+    topics = (*who.reads, *who.writes)
+    async with probing(kafka, *topics, group=kind.group, name=who.transactional_id) as probes:
+        await until_reported(probes, lambda x: x.probes > 5)
 
 
 async def test_a_leader_whose_rights_know_no_analytics_works_as_before(denying: Denying) -> None:
