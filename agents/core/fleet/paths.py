@@ -28,6 +28,10 @@ HOLD_S, FAR = 90.0, 3.0
 """... and for this long, unless it differs by more than FAR times as much. Jitter of 20 % moves a
 median of 15 beyond the band 20 times in half an hour, but not for long; a new route moves it for
 good. With these two, it changes the value once in five hours."""
+STEADY_MS, STEADY_SHARE = 2.0, 0.03
+"""A report is steady if its median is above its minimum by no more than the larger of these. The
+first steady report is adopted without a band: a machine that was busy when it started reported up
+to the band too much, and the value would stay so."""
 AGREED_MS, AGREED_FACTOR = 10.0, 2.0
 """Two workers at a site disagree if their minima differ by more than both."""
 DOUBT_S = 30.0
@@ -55,6 +59,7 @@ class _Reported:
     """A worker's newest report on a broker, and what is thought of it.
 
     `rtt_ms`: the value in force; None: there is none. `probes`: the most that it rests on.
+    `steady`: whether it was adopted from a steady report.
     `beyond_s`: since when reports have been beyond the band. `odd`, since `odd_s`: whether the
     report is odd."""
 
@@ -62,6 +67,7 @@ class _Reported:
     measured_s: float
     rtt_ms: float | None = None
     probes: int = 0
+    steady: bool = False
     beyond_s: float | None = None
     odd: bool = False
     odd_s: float = float("-inf")
@@ -78,10 +84,13 @@ class _Reported:
         elif not odd and self._is_to_be_adopted(now):
             self.rtt_ms, self.beyond_s = self.report.rtt_ms, None
             self.probes = max(self.probes, self.report.probes)
+            self.steady = _is_steady(self.report)
 
     def _is_to_be_adopted(self, now: float) -> bool:
         # A first window that still fills is better known with each probe.
         if self.rtt_ms is None or self.probes < self.report.probes <= PROBE_WINDOW:
+            return True
+        if not self.steady and self.report.probes >= self.probes and _is_steady(self.report):
             return True
         gap, band = abs(self.report.rtt_ms - self.rtt_ms), max(BAND_MS, BAND_SHARE * self.rtt_ms)
         if gap <= band:
@@ -174,6 +183,10 @@ class MeasuredPaths:
             "site in the inventory is right, that it has no proxy of its own to Kafka, and who "
             "runs it."
         )
+
+
+def _is_steady(report: PathReport) -> bool:
+    return report.rtt_ms - report.min_ms <= max(STEADY_MS, STEADY_SHARE * report.rtt_ms)
 
 
 def _disagreeing(minima: list[float], own: float) -> list[float]:

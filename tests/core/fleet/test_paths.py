@@ -92,6 +92,20 @@ def test_the_first_window_gets_better_until_it_is_full() -> None:
     assert room.rtt_ms("ams-1") == 20.5
 
 
+def test_what_a_busy_machine_told_is_told_better_later() -> None:
+    room = Room()
+    room.pass_s(10, ams_1=report(81.0, min_ms=73.3))
+    room.pass_s(10, ams_1=report(77.5, min_ms=73.2))
+    assert room.rtt_ms("ams-1") == 81.0, "still busy"
+    room.pass_s(4, ams_1=report(74.0, min_ms=73.2, probes=8))
+    assert room.rtt_ms("ams-1") == 81.0, "fewer probes"
+    room.pass_s(4, ams_1=report(74.5, min_ms=73.2))
+    assert room.rtt_ms("ams-1") == 74.5
+    room.pass_s(100, ams_1=report(82.0, min_ms=73.2))
+    room.pass_s(100, ams_1=report(73.6, min_ms=73.2))
+    assert room.rtt_ms("ams-1") == 74.5, "busy again, then not; within the band"
+
+
 @pytest.mark.parametrize(
     ("first", "then", "changes"),
     [
