@@ -189,15 +189,17 @@ def _format_farthest(paths: MeasuredPaths, worker: str) -> str:
 
 
 def _describe_paths(paths: MeasuredPaths, worker: str, now: float) -> list[str]:
-    """The round trips to brokers, the shortest first."""
+    """A line with the round trips to brokers, the shortest first; none if there are none."""
     found = sorted(paths.paths_of(worker).items(), key=lambda item: item[1].rtt_ms)
+    if not found:
+        return []
     said = [
         f"broker {broker} {path.rtt_ms:.1f} ms ({counted(path.probes, 'probe')}, "
         f"{max(0.0, now - path.measured_s):.0f} s ago)"
         for broker, path in found[:BROKERS]
     ]
     more = f" and {len(found) - BROKERS} more, up to {found[-1][1].rtt_ms:.1f} ms"
-    return [f"Round trip to {', '.join(said)}{more if found[BROKERS:] else ''}."] if said else []
+    return [f"Round trip to {', '.join(said)}{more if found[BROKERS:] else ''}."]
 
 
 def describe_node(fleet: Fleet, paths: MeasuredPaths, view: View, now: float) -> str:
