@@ -66,40 +66,41 @@ class DataPaths:
         if not self.at_kafka:
             return ()
         ids = sorted({self.leaders.get(n, NO_BROKER) for n in lanes})
-        places = list(self.fleet.inventory.sites)
         nodes = self.fleet.inventory.workers_of(WorkerKind.NODE)
-        by_site, basis = self._complete(ids, places)
-        path_ms = by_site[:, [places.index(node.site) for node in nodes]]
-        for row, broker in enumerate(ids):
-            told = self.paths_to(broker)
-            for column, node in enumerate(nodes):
-                if (path := told.get(node.worker)) is not None:
-                    path_ms[row, column] = min(path.rtt_ms, MOST_PATH_MS)
+        told = [self._told_ms(broker) for broker in ids]
+        by_site, basis = self._complete(ids, told)
+        own = np.array([[of.get(node.worker, np.nan) for node in nodes] for of in told])
+        column_of = self._columns()
+        columns = [column_of[node.site] for node in nodes]
+        path_ms = np.where(np.isfinite(own), own, by_site[:, columns]).round(3)
         return tuple(
-            Broker(
-                broker,
-                self.site_of(broker),
-                basis[row],
-                tuple(round(float(ms), 3) for ms in path_ms[row]),
-            )
+            Broker(broker, self.site_of(broker), basis[row], tuple(path_ms[row].tolist()))
             for row, broker in enumerate(ids)
         )
 
     def paths_from(self, site: str, brokers: Iterable[Broker]) -> tuple[float, ...]:
         """The round trip from this site to each of these brokers, as for a node that has measured
         nothing yet."""
-        places = list(self.fleet.inventory.sites)
-        by_site, _ = self._complete([b.id for b in brokers], places)
-        return tuple(round(float(ms), 3) for ms in by_site[:, places.index(site)])
+        ids = [b.id for b in brokers]
+        by_site, _ = self._complete(ids, [self._told_ms(broker) for broker in ids])
+        return tuple(by_site[:, self._columns()[site]].round(3).tolist())
 
-    def _complete(self, ids: list[int], places: list[str]) -> tuple[Floats, list[PathBasis]]:
-        """The round trip from each broker to each place of the inventory, float64[B, S], and what
-        those of a broker rest on. It is worked out again only when its inputs have changed."""
+    def _columns(self) -> dict[str, int]:
+        return {site: i for i, site in enumerate(self.fleet.inventory.sites)}
+
+    def _told_ms(self, broker: int) -> dict[str, float]:
+        return {w: min(x.rtt_ms, MOST_PATH_MS) for w, x in self.paths_to(broker).items()}
+
+    def _complete(
+        self, ids: list[int], told: list[dict[str, float]]
+    ) -> tuple[Floats, list[PathBasis]]:
+        """The round trip from each broker to each site of the inventory, float64[B, S], and what
+        those of a broker rest on. `told`: for each, in ms, by worker. It is worked out again only
+        when its inputs have changed."""
         sites = self.fleet.inventory.sites
-        at: Ints = np.array(
-            [places.index(s) if (s := self.site_of(b)) else -1 for b in ids], dtype=np.int32
-        )
-        measured = self._measured_by_site(ids, places)
+        columns = self._columns()
+        at: Ints = np.array([columns.get(self.site_of(b), -1) for b in ids], dtype=np.int32)
+        measured = self._median_by_site(told, columns)
         inputs = (tuple(ids), tuple(sites.values()), at.tobytes(), measured.tobytes())
         if inputs == self._completed_from:
             return self._completed
@@ -118,16 +119,16 @@ class DataPaths:
         self._completed_from, self._completed = inputs, (found, basis)
         return self._completed
 
-    def _measured_by_site(self, ids: list[int], places: list[str]) -> Floats:
+    def _median_by_site(self, told: list[dict[str, float]], columns: dict[str, int]) -> Floats:
         """The median of what the workers at each site measured, NaN where none did."""
-        out: Floats = np.full((len(ids), len(places)), np.nan)
+        out: Floats = np.full((len(told), len(columns)), np.nan)
         workers = self.fleet.inventory.workers
-        for row, broker in enumerate(ids):
+        for row, told_ms in enumerate(told):
             by_site: dict[str, list[float]] = {}
-            for worker, path in self.paths_to(broker).items():
-                by_site.setdefault(workers[worker].site, []).append(min(path.rtt_ms, MOST_PATH_MS))
-            for site, ms in by_site.items():
-                out[row, places.index(site)] = statistics.median(ms)
+            for worker, ms in told_ms.items():
+                by_site.setdefault(workers[worker].site, []).append(ms)
+            for site, some in by_site.items():
+                out[row, columns[site]] = statistics.median(some)
         return out
 
     def _model_ms(self, lat: Floats, lon: Floats, at: Ints) -> Floats:

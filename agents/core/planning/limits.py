@@ -5,7 +5,10 @@ A node has three limits, in events/s:
     hard     target_utilisation of its capacity; an even share if the whole fleet is fuller
     settled  what it is given when there is a choice: gradually more after it came, and never so
              much that it would be relieved at once
-    hot      above this it is relieved; below it may keep what it has"""
+    hot      above this it is relieved; below it may keep what it has
+
+There is no choice for lanes whose data is at a broker, as far as the nodes near that broker have
+room: they are to be filled before distant ones (`share_near_brokers`)."""
 
 from __future__ import annotations
 
@@ -14,13 +17,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agents.core.model.plan import Lane, Node
+from agents.core.model.plan import Broker, Lane, Node
 from agents.settings.calm import Calm
-from kernels.tables import Bools, Floats
+from kernels.tables import Bools, Floats, Ints
 
 FLOOR_SHARE = 0.5
 BEGUN_SHARE = 0.1
 LEAST_EPS = 1e-6
+ALIKE_MS = 5.0  # nodes whose round trips differ by no more are equally near
 ROUNDING = 1e-9
 
 
@@ -43,20 +47,51 @@ class RateLimits:
 
 
 def compute_limits(
-    lanes: Sequence[Lane], nodes: Sequence[Node], load: Floats, calm: Calm, now_s: float
+    lanes: Sequence[Lane],
+    nodes: Sequence[Node],
+    load: Floats,
+    calm: Calm,
+    now_s: float,
+    brokers: Sequence[Broker] = (),
 ) -> RateLimits:
     """The limits of each node. `load`: events/s per lane, float64[L]. `now_s`: on the clock of
-    `Node.came_s`."""
+    `Node.came_s`. `brokers`: those at which the lanes' data is."""
     capacity: Floats = np.array([n.capacity_eps for n in nodes], dtype=np.float64)
-    carrying = float(capacity[find_carriers(lanes, nodes)].sum())
+    carriers = find_carriers(lanes, nodes)
+    carrying = float(capacity[carriers].sum())
     mean = float(load.sum()) / carrying if carrying > 0 else 0.0
     hard: Floats = capacity * max(calm.target_utilisation, min(1.0, calm.settle_to * mean))
     ramp = np.array([ramp_share(now_s - n.came_s, calm) for n in nodes], dtype=np.float64)
-    settled: Floats = np.minimum(
-        hard * ramp, capacity * max(calm.settle_to * mean, calm.comfortable)
-    )
-    hot: Floats = np.minimum(hard, capacity * max(calm.act_above * mean, calm.comfortable))
+    room = np.where(carriers, capacity * calm.target_utilisation, 0.0)
+    near = share_near_brokers(lanes, load, room, brokers)
+    even = capacity * max(calm.settle_to * mean, calm.comfortable)
+    settled: Floats = np.minimum(hard * ramp, np.maximum(even, calm.settle_to * near))
+    even = capacity * max(calm.act_above * mean, calm.comfortable)
+    hot: Floats = np.minimum(hard, np.maximum(even, calm.act_above * near))
     return RateLimits(hard, settled, hot, mean)
+
+
+def share_near_brokers(
+    lanes: Sequence[Lane], load: Floats, room: Floats, brokers: Sequence[Broker]
+) -> Floats:
+    """The events/s of each node if the load of each broker's lanes filled the `room` of the nodes
+    nearest to it, float64[N]. Nodes that are about as near share evenly."""
+    given: Floats = np.zeros(len(room))
+    of: Ints = np.array([-1 if x.broker is None else x.broker for x in lanes], dtype=np.int32)
+    for row, broker in enumerate(brokers):
+        left = float(load[of == row].sum())
+        path_ms = np.array(broker.path_ms)
+        order = np.argsort(path_ms, kind="stable")
+        begin = 0
+        while begin < len(order) and left > 0:
+            end = int(np.searchsorted(path_ms[order], path_ms[order[begin]] + ALIKE_MS, "right"))
+            band = order[begin:end]
+            free = room[band] - given[band]
+            if (total := float(free.sum())) > 0:
+                given[band] += free * min(1.0, left / total)
+                left -= total
+            begin = end
+    return given
 
 
 def ramp_share(age_s: float, calm: Calm) -> float:

@@ -59,7 +59,9 @@ class Scoreboard:
         self.frame, self.moment, self.numerics, self.calm = frame, moment, numerics, frame.calm
         self.lanes, self.nodes = moment.lanes, moment.nodes
         self.load = compute_load_eps(self.lanes, self.nodes, self.calm)
-        self.limits = compute_limits(self.lanes, self.nodes, self.load, self.calm, moment.now_s)
+        self.limits = compute_limits(
+            self.lanes, self.nodes, self.load, self.calm, moment.now_s, moment.brokers
+        )
         self.priority: Ints = np.array([lane.priority for lane in self.lanes], dtype=np.int32)
         self.takes: Bools = np.array(
             [n.takes and not n.empty and n.capacity_eps > 0 for n in self.nodes], dtype=bool

@@ -77,6 +77,17 @@ def test_lanes_gather_at_the_node_that_is_nearest_to_their_broker() -> None:
     assert nodes_of(w) == {"node-2": LANES}
 
 
+def test_lanes_that_were_anywhere_are_at_the_broker_within_a_minute() -> None:
+    """As many as its node has room for: all of them, nearly."""
+    w = World(nodes=3, lanes=32, data_at_kafka=True)
+    w.fair(10)
+    assert sorted(nodes_of(w).values()) == [10, 11, 11]
+    probes = Probes(w, {("node-0", 2): 70.0, ("node-1", 2): 73.0, ("node-2", 2): 0.5})
+    tell_leaders(w, dict.fromkeys(range(32), 2), {2: ""})
+    probes.run(60)
+    assert nodes_of(w)["node-2"] >= 29
+
+
 def test_a_site_that_becomes_distant_loses_its_lanes_within_a_minute() -> None:
     w, probes = world({"node-0": 150.0, "node-1": 20.0, "node-2": 40.0})
     assert nodes_of(w) == {"node-1": LANES}
@@ -135,6 +146,20 @@ def test_a_rack_that_names_a_site_places_its_lanes_before_anything_is_measured()
         assert nodes_of(w) == {"node-1": LANES}, rack
         assert "RTT to broker 2 at s1: modelled by site" in status(w)
         assert "ms modelled x 5.5, to broker 2 at s1." in explained(w, 0)
+
+
+def test_a_broker_at_a_site_without_a_node_has_its_lanes_at_the_nearest_node() -> None:
+    w = World(nodes=3, lanes=LANES, data_at_kafka=True)
+    beside = replace(w.inv.sites["s2"], name="hub", lat=w.inv.sites["s2"].lat + 0.5)
+    w.read(msgspec.structs.replace(w.inv, sites={**w.inv.sites, "hub": beside}))
+    tell_leaders(w, dict.fromkeys(range(LANES), 2), {2: "hub"})
+    w.fair(20)
+    assert nodes_of(w) == {"node-2": LANES}
+    probes = Probes(w, {("node-0", 2): 5.0})  # only one node has measured anything
+    probes.run(30)
+    assert w.core.placing.last is not None
+    (broker,) = w.core.placing.last.moment.brokers
+    assert (broker.site, broker.basis, broker.path_ms[0]) == ("hub", PathBasis.MEASURED, 5.0)
 
 
 def test_what_was_measured_counts_and_where_it_came_from_is_said() -> None:
