@@ -145,11 +145,11 @@ class MeasuredPaths:
         self._judged_s = now
         self._forget_old(now)
         self._doubts = {}
-        for (site, broker), group in self._by_site_and_broker().items():
+        for (_, broker), group in self._by_site_and_broker().items():
             minima = sorted(found.report.min_ms for _, found in group)
             for worker, found in group:
                 others = _disagreeing(minima, found.report.min_ms)
-                found.judge(bool(site) and 2 * len(others) > len(group) - 1, now)
+                found.judge(2 * len(others) > len(group) - 1, now)
                 if found.doubted:
                     self._doubts.setdefault(
                         worker, self._describe_doubt(worker, broker, found.report, others or minima)
