@@ -348,7 +348,8 @@ Not measured yet.
 
 One Kafka at `iad`, nodes at `iad`, `sfo` and `mwh`, Azure's round trips (69 and 73 ms), 12 lanes, 150 events/s. The same events under each
 way, by turns, in one running stack: for every way but geolane's the planner is paused and the lanes are moved by hand. geolane begins
-with lanes at random, and is measured when it has moved nothing for 15 s. The source and the reader are beside Kafka. "Power of two choices"
+with lanes at random and a new leader (a leader leaves a lane for 10 minutes where a person moved it), and is measured when it has moved
+nothing for 25 s. Most events arise near `iad`, which favours "nearest by km". The source and the reader are beside Kafka. "Power of two choices"
 takes the less loaded of two random nodes for each lane; "nearest by km" the node nearest to where a lane's events arise.
 
 Who has one site gains nothing from this. [policies.md](policies.md) compares the ways over a whole day and with ten sites, in virtual time.

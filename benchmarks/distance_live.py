@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from agents.base.errors import OperatorError
+from agents.base.errors import OperatorError, XmppError
 from agents.cli.operator_console import DONE, Outcome, run_command
 from agents.core.lanes.lane_map import LaneMap
 from agents.core.model.placement import State
@@ -42,7 +42,7 @@ SITES, BROKER_AT = ("iad", "sfo", "mwh"), "iad"
 LANES = 12
 RATE_EPS = 150.0
 WARM_EVENTS = 450
-QUIET_S, SETTLE_S, MOVED_S = 15.0, 120.0, 30.0
+QUIET_S, SETTLE_S, MOVED_S = 25.0, 150.0, 30.0
 QUANTILES = {"p50": 0.5, "p75": 0.75, "p99": 0.99}
 OURS = "geolane"
 WHAT = {
@@ -101,8 +101,8 @@ class Live:
         return found
 
     async def command(self, *words: str) -> None:
-        """As the operator, with its dry run confirmed; again while the leader says that there are
-        too many steps. Raises RuntimeError if it is refused."""
+        """As the operator, with its dry run confirmed; again while nobody leads, or while the leader
+        says that there are too many steps. Raises RuntimeError if it is refused."""
 
         async def confirm() -> bool:
             return True
@@ -114,8 +114,8 @@ class Live:
                 await run_command(
                     self._person, "operator", words, outcome, confirm, lambda text: None
                 )
-            except OperatorError as e:
-                outcome.text.append(str(e))
+            except (OperatorError, XmppError) as e:
+                outcome.text.append(f"{e}; try again" if isinstance(e, XmppError) else str(e))
             if outcome.code == DONE:
                 return
             if "try again" not in outcome.text[-1] or time.monotonic() > deadline:
@@ -147,6 +147,13 @@ class Live:
         await replay.run()
         self.sent += events
         await headless.wait_until_settled(s, self.sent)
+
+    async def forget_moves(self) -> None:
+        """A new leader: the one before leaves each lane for 10 minutes where a person moved it."""
+        follower = self.stack.follower
+        before = follower.leader_epoch
+        self.stack.kill_process("coordinator")
+        await self._until(lambda: follower.leader_epoch > before, "another leader")
 
     async def wait_until_planned(self) -> None:
         """Events come in, until the planner has moved nothing for a while."""
@@ -186,6 +193,7 @@ async def measure_policies(rounds: int, events: int, seed: int = 1) -> Measured:
             for way in WHAT:
                 if way == OURS:
                     await on.move_lanes([dice.choice(SITES) for _ in range(LANES)])
+                    await on.forget_moves()
                     await on.command("unpause")
                     await on.wait_until_planned()
                 else:
