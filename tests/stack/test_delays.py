@@ -18,6 +18,7 @@ from ejabberd import feeds
 from ejabberd.provision import send_to_pubsub
 from plugins import telemetry
 from tests.stack.conftest import Running, started
+from tests.stack.shared.asking import confirmed
 
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
 
@@ -52,6 +53,31 @@ async def test_workers_of_a_far_site_reach_kafka_through_its_delay_only(distant:
         assert count.open > 0
         assert count.bytes_up > 0
         assert count.bytes_down > 0
+
+
+async def test_lanes_gather_at_the_brokers_site(distant: Running) -> None:
+    """They begin there; those that a person moved away come back under a leader that knows nothing
+    of it."""
+    stack = distant.stack
+    follower = stack.follower
+    lanes = len(stack.accounting.lanes)
+    assert len(follower.lanes_of("node-iad-1")) == lanes
+    async with OperatorClient(distant.login("operator"), "operator") as person:
+        await confirmed(person, "pause")
+        for n, node in enumerate(("sfo-1", "mwh-1", "sfo-1")):
+            await confirmed(person, "move", lane=str(n), node=node)
+        await distant.until(
+            lambda: len(follower.lanes_of("node-iad-1")) == lanes - 3, "three lanes are far away"
+        )
+        before = follower.leader_epoch
+        stack.kill_process("coordinator")
+        await distant.until(lambda: follower.leader_epoch > before, "another leader")
+        await confirmed(person, "unpause")
+    replay, sending = distant.replay(8000)
+    await distant.until(
+        lambda: len(follower.lanes_of("node-iad-1")) >= 0.9 * lanes, "lanes beside Kafka"
+    )
+    await distant.account(replay, sending)
 
 
 async def test_each_node_reports_the_round_trip_that_was_set(distant: Running) -> None:
