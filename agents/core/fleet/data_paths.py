@@ -38,6 +38,7 @@ class DataPaths:
     at_kafka: bool
     leaders: dict[int, int] = field(default_factory=dict)
     racks: dict[int, str] = field(default_factory=dict)
+    _last_ms: dict[int, dict[str, float]] = field(default_factory=dict)
     _completed_from: tuple[object, ...] = ()
     _completed: tuple[Floats, list[PathBasis]] = field(
         default_factory=lambda: (np.zeros((0, 0)), [])
@@ -100,7 +101,7 @@ class DataPaths:
         sites = self.fleet.inventory.sites
         columns = self._columns()
         at: Ints = np.array([columns.get(self.site_of(b), -1) for b in ids], dtype=np.int32)
-        measured = self._median_by_site(told, columns)
+        measured = self._median_by_site(ids, told, columns)
         inputs = (tuple(ids), tuple(sites.values()), at.tobytes(), measured.tobytes())
         if inputs == self._completed_from:
             return self._completed
@@ -119,16 +120,22 @@ class DataPaths:
         self._completed_from, self._completed = inputs, (found, basis)
         return self._completed
 
-    def _median_by_site(self, told: list[dict[str, float]], columns: dict[str, int]) -> Floats:
-        """The median of what the workers at each site measured, NaN where none did."""
+    def _median_by_site(
+        self, ids: list[int], told: list[dict[str, float]], columns: dict[str, int]
+    ) -> Floats:
+        """The median of what the workers at each site measured; what they measured last, if none of
+        them knows it now (as after the broker was away); NaN where none ever did."""
         out: Floats = np.full((len(told), len(columns)), np.nan)
         workers = self.fleet.inventory.workers
         for row, told_ms in enumerate(told):
             by_site: dict[str, list[float]] = {}
             for worker, ms in told_ms.items():
                 by_site.setdefault(workers[worker].site, []).append(ms)
-            for site, some in by_site.items():
-                out[row, columns[site]] = statistics.median(some)
+            last = self._last_ms.setdefault(ids[row], {})
+            last |= {site: statistics.median(some) for site, some in by_site.items()}
+            for site, ms in last.items():
+                if site in columns:
+                    out[row, columns[site]] = ms
         return out
 
     def _model_ms(self, lat: Floats, lon: Floats, at: Ints) -> Floats:

@@ -228,7 +228,7 @@ def _describe_path(case: _Case, paths: Mapping[str, MeasuredPath], now: float) -
         return [f"The RTT to {whither} is not known yet, so all nodes count as equally near."]
     how = "modelled"
     if broker.basis == PathBasis.MEASURED:
-        how = "estimated from what others measured"
+        how = "estimated from earlier or others' probes"
         if (path := paths.get(case.scored.workers[case.here])) is not None:
             age_s = max(0.0, now - path.measured_s)
             how = f"measured ({counted(path.probes, 'probe')}, {age_s:.0f} s ago)"

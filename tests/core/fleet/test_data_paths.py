@@ -181,6 +181,17 @@ def test_what_was_measured_counts_and_where_it_came_from_is_said() -> None:
     assert path_ms[2] > 12.6
 
 
+def test_lanes_stay_while_nobody_can_measure() -> None:
+    """As after Kafka was away, until the workers' probes are through again."""
+    w, probes = world({"node-0": 80.0, "node-1": 12.6, "node-2": 150.0})
+    w.probes, probes.rtt_ms = {}, {}
+    before = {p: s.epoch for p, s in w.core.fleet.partitions.items()}
+    w.fair(200)
+    assert not w.core.placing.inputs.data.paths_to(2), "all of them are too old"
+    assert {p: s.epoch for p, s in w.core.fleet.partitions.items()} == before
+    assert "RTT: 12.6 ms estimated from earlier or others' probes x 5.5" in explained(w, 0)
+
+
 def test_whatif_knows_the_paths_of_a_node_that_does_not_exist_yet() -> None:
     w, _ = world({"node-0": 80.0, "node-1": 12.6, "node-2": 150.0})
     placing = w.core.placing
