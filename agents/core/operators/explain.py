@@ -59,7 +59,8 @@ def describe_network(scored: Scored) -> str:
     if not scored.moment.brokers:
         return "modelled"
     basis = {b.basis for b in scored.moment.brokers}
-    word = next(x for x in (*PathBasis,)[::-1] if x in basis)
+    worst_first = (PathBasis.UNKNOWN, PathBasis.MODELLED, PathBasis.MEASURED)
+    word = next(x for x in worst_first if x in basis)
     k = scored.frame.weights.round_trips
     return "not known yet" if word == PathBasis.UNKNOWN else f"{word}, x {k:g}"
 
