@@ -53,7 +53,8 @@ NOW, BEFORE = "now", "before"
 RAW = 2
 RATE_EPS = 200.0
 RATE_LANES = 4
-WARM_S = 10.0
+WARM_S, WARM_ROUND_TRIPS = 6.0, 50
+"""A node that begins far away first has to catch up with what came while it connected."""
 READY_S = 60.0
 WINDOWS = {"default": 168_000, "system": 4 << 20}
 """What is on the way at most, by the socket buffers: with Kafka's default of 100 KiB, 1.12 MB/s were
@@ -171,8 +172,9 @@ async def measure_visible(on: Ground, version: Path, rtt_ms: int) -> tuple[float
         worker(version, near, group=f"{name}-r", **router, **more),
         worker(version, on.kafka_at(rtt_ms), group=f"{name}-n", **node, **more),
     ):
-        reading = asyncio.create_task(read_latencies(near, clean, on.seconds))
-        await send_events(near, raw, WARM_S + on.seconds + 1)
+        warm_s = WARM_S + WARM_ROUND_TRIPS * rtt_ms / 1000
+        reading = asyncio.create_task(read_latencies(near, clean, warm_s, on.seconds))
+        await send_events(near, raw, warm_s + on.seconds + 1)
         found = await reading
     if not found:
         return float("inf"), float("inf")
@@ -198,8 +200,10 @@ async def send_events(kafka: settings.Kafka, topic: str, seconds: float) -> None
     await producer.stop()
 
 
-async def read_latencies(kafka: settings.Kafka, topic: str, seconds: float) -> list[float]:
-    """What becomes visible in `seconds` after the warm-up: how old each event is then, in ms."""
+async def read_latencies(
+    kafka: settings.Kafka, topic: str, warm_s: float, seconds: float
+) -> list[float]:
+    """What becomes visible in `seconds` after `warm_s`: how old each event is then, in ms."""
     consumer: Any = AIOKafkaConsumer(
         **client_kwargs(kafka),
         isolation_level="read_committed",
@@ -210,10 +214,10 @@ async def read_latencies(kafka: settings.Kafka, topic: str, seconds: float) -> l
     consumer.assign([TopicPartition(topic, n) for n in range(RATE_LANES)])
     found: list[float] = []
     begun = time.monotonic()
-    while (passed_s := time.monotonic() - begun) < WARM_S + seconds:
+    while (passed_s := time.monotonic() - begun) < warm_s + seconds:
         got = await consumer.getmany(timeout_ms=100)
         now_ms = time.time() * 1000
-        if passed_s > WARM_S:
+        if passed_s > warm_s:
             for records in got.values():
                 found += [now_ms - int(dict(r.headers)["geolane-raw-ms"]) for r in records]
     await consumer.stop()
