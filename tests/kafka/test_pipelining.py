@@ -174,7 +174,7 @@ async def test_a_refused_record_takes_the_offsets_beside_it_along(
         assert wire.answered.index(OFFSETS) < wire.sent.index(END)
         await w.transact(w.b, 3, 1)
         await w.shows(1, 3)
-        assert [r.value for r in await read_all(w.server.kafka, w.out)] == [b"1", b"3"]
+        assert sorted(r.value for r in await read_all(w.server.kafka, w.out)) == [b"1", b"3"]
 
 
 async def test_the_repeated_end_of_an_abort_has_the_group_too(kafka_server: KafkaServer) -> None:
