@@ -52,7 +52,7 @@ async def test_a_producer_that_sends_again_under_the_same_epoch_fails(
     monkeypatch.setattr(transactions, "_read_transaction_version", of_old)
     monkeypatch.setattr(transactions, "_SENT_ONCE", ())
     chosen = [
-        replace(case, loss="")
+        replace(case, loss="", pause_s=0.1)  # the markers are written by then
         for case in cases(SEED)
         if _WORST.get(case.request) == case.place and case.do is Do.RESET
     ]
