@@ -35,9 +35,7 @@ from agents.worker.lane import Phase, RunningCounts, WorkedPartition
 from agents.worker.ownership import Ownership
 from agents.worker.reader import Reader
 from agents.worker.stage import Outbox
-from agents.worker.worker_engine import Clients as Clients
-from agents.worker.worker_engine import WorkerEngine
-from agents.worker.worker_engine import log_unavailable as log_unavailable
+from agents.worker.worker_engine import Clients, WorkerEngine, log_unavailable
 
 LOOK_S = 0.2
 """How often it is looked at what has changed when nothing comes."""
@@ -136,7 +134,8 @@ class BaseEngine(WorkerEngine, Generic[W]):
         return self._topics.group
 
     def _make_reader(self) -> Reader:
-        return Reader(self._kafka, f"{MAIN}/{self._read_topic}", look_s=PARTITIONS_S)
+        topic = f"{MAIN}/{self._read_topic}"
+        return Reader(self._kafka, topic, look_s=PARTITIONS_S, rtt_ms_to=self._rtt_ms_to)
 
     async def _work_owned(self, clients: Clients, tasks: asyncio.TaskGroup) -> None:
         handed_over: W | None = None

@@ -204,7 +204,7 @@ class Engine(WorkerEngine):
         return self._stage.group
 
     def _make_reader(self) -> Reader:
-        return Reader(self._kafka, self._stage.topic)
+        return Reader(self._kafka, self._stage.topic, rtt_ms_to=self._rtt_ms_to)
 
     async def _work_owned(self, clients: Clients, tasks: asyncio.TaskGroup) -> None:
         tasks.create_task(self._measure_unread_lag(clients.offsets))

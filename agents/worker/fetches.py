@@ -8,14 +8,12 @@ sends the first batch whatever its size (KIP-74)."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import time
+from collections.abc import Callable
 from typing import Any
 
 import aiokafka.errors as kafka_errors
 from aiokafka.client import ConnectionGroup
-from aiokafka.protocol.admin import ApiVersionRequest
 from aiokafka.protocol.fetch import FetchRequest
 
 from agents.worker.sizes import SizeBound
@@ -28,10 +26,14 @@ TOO_SLOW_AFTER = 2
 
 
 class BoundedFetches:
-    """Sits between aiokafka's consumer and its client. `most`: bytes of a fetch."""
+    """Sits between aiokafka's consumer and its client. `most`: bytes of a fetch. `rtt_ms_to`: the
+    round trip to a broker, None if it is not known."""
 
-    def __init__(self, client: Any, most: int) -> None:  # Any: aiokafka has no types
+    def __init__(  # Any: aiokafka has no types
+        self, client: Any, most: int, rtt_ms_to: Callable[[int], float | None]
+    ) -> None:
         self._client, self._send_on, self._most = client, client.send, most
+        self._rtt_ms_to = rtt_ms_to
         self._bounds: dict[int, SizeBound] = {}
         self._too_slow: dict[int, str] = {}
         client.send = self._send
@@ -56,7 +58,7 @@ class BoundedFetches:
             if arriving:
                 bound.note_timeout(len(arriving), time.monotonic() - began)
                 if bound.timeouts >= TOO_SLOW_AFTER:
-                    await self._note_too_slow(node, bound, time.monotonic() - began)
+                    self._note_too_slow(node, bound, time.monotonic() - began)
             raise
         if size := sum(len(p[-1] or b"") for _, partitions in answer.topics for p in partitions):
             bound.note_passed(size, time.monotonic() - began)
@@ -70,8 +72,8 @@ class BoundedFetches:
         reader = connection._reader if connection is not None else None
         return reader._buffer if reader is not None else bytearray()
 
-    async def _note_too_slow(self, node: int, bound: SizeBound, took_s: float) -> None:
-        rtt_ms = await self._measure_rtt(node)
+    def _note_too_slow(self, node: int, bound: SizeBound, took_s: float) -> None:
+        rtt_ms = self._rtt_ms_to(node)
         rtt = f"RTT {rtt_ms:.0f} ms, " if rtt_ms is not None else ""
         self._too_slow[node] = (
             f"a fetch from broker {node} does not pass within {took_s:.0f} s, even if it asks for "
@@ -79,19 +81,6 @@ class BoundedFetches:
             "socket.send.buffer.bytes to -1 and leave out kafka.receive_buffer_bytes, or move the "
             "lane nearer"
         )
-
-    async def _measure_rtt(self, node: int) -> float | None:
-        """On a connection that no fetch holds up."""
-        rtt_ms = None
-        with contextlib.suppress(kafka_errors.KafkaError, OSError, TimeoutError):
-            async with asyncio.timeout(TARGET_S * 5):
-                for _ in range(2):  # the first may have to connect
-                    began = time.monotonic()
-                    await self._send_on(
-                        node, ApiVersionRequest(), group=ConnectionGroup.COORDINATION
-                    )
-                    rtt_ms = (time.monotonic() - began) * 1000
-        return rtt_ms
 
 
 def _limit_size(request: Any, most: int) -> Any:

@@ -47,9 +47,16 @@ class Unreadable(Exception):
 
 class Reader:
     """One read-committed consumer of one topic, with explicit positions. `look_s`: how often it is
-    looked for new partitions."""
+    looked for new partitions. `rtt_ms_to`: the round trip to a broker, None if it is not known."""
 
-    def __init__(self, kafka: settings.Kafka, topic: str, *, look_s: float = 300.0) -> None:
+    def __init__(
+        self,
+        kafka: settings.Kafka,
+        topic: str,
+        *,
+        look_s: float = 300.0,
+        rtt_ms_to: Callable[[int], float | None] = lambda broker: None,
+    ) -> None:
         self._topic = topic
         self._kafka_topic = topic.partition("/")[2]
         self._consumer = make_committed_reader(
@@ -63,7 +70,7 @@ class Reader:
             request_timeout_ms=5000,
             retry_backoff_ms=50,
         )
-        self._fetches = BoundedFetches(self._consumer._client, FETCH_BYTES)
+        self._fetches = BoundedFetches(self._consumer._client, FETCH_BYTES, rtt_ms_to)
         self._assigned: frozenset[int] = frozenset()
         self._corrupt = 0
 

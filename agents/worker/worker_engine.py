@@ -107,6 +107,9 @@ class WorkerEngine(ABC):
         """For telemetry: the round trips to the brokers that this worker works with."""
         return self._probes.reports() if self._probes is not None else ()
 
+    def _rtt_ms_to(self, broker: int) -> float | None:
+        return next((x.rtt_ms for x in self.path_reports() if x.broker == broker), None)
+
     # The life of this boot
 
     async def run(self) -> None:
