@@ -13,7 +13,6 @@ import csv
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -32,6 +31,7 @@ from agents.kafka.connection import client_kwargs
 from agents.kafka.topics import Topic, ensure_topics
 from agents.local.demo.flights import endless_events, sample_events
 from agents.local.servers.broker import Broker
+from benchmarks.children import run_child
 from benchmarks.contestants import Figures, Task
 
 LANES, RAW, OUT_LANES = 8, 4, 32
@@ -140,22 +140,8 @@ async def measure(names: list[str], events: int, rounds: int) -> dict[str, list[
                     await ensure_topics(kafka, (Topic(sink, sinks, 4096), Topic(dead, 1, 64)))
                     text = lanemap.encode().decode() if name == "router" else ""
                     task = Task(kafka, source, sink, dead, partitions, sinks, events, text)
-                    command = [
-                        sys.executable,
-                        "-m",
-                        "benchmarks.contestants",
-                        name,
-                        msgspec.json.encode(task).decode(),
-                    ]
-                    done = await asyncio.to_thread(
-                        subprocess.run,
-                        command,
-                        check=True,
-                        stdout=subprocess.PIPE,
-                        cwd=ROOT,
-                        timeout=600,
-                    )
-                    figures = msgspec.json.decode(done.stdout.splitlines()[-1], type=Figures)
+                    arguments = [name, msgspec.json.encode(task).decode()]
+                    figures = await run_child("benchmarks.contestants", arguments, Figures, 600)
                     out = await count(kafka, sink, sinks)
                     found[name].append(figures)
                     print(

@@ -14,7 +14,6 @@ import json
 import logging
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -45,6 +44,7 @@ from agents.kafka.topics import Topic, ensure_topics
 from agents.local.servers.broker import Broker
 from agents.local.servers.flink_cluster import FlinkCluster, Memory
 from benchmarks.__main__ import fill
+from benchmarks.children import run_child
 from benchmarks.contestants import Watch, peak_mb
 from benchmarks.tables import ROOT, append, machine, now, spread
 
@@ -254,20 +254,13 @@ async def _measure_one(
         analytics = msgspec.structs.replace(analytics, engine="flink", flink=flink)
         pids = {part.name: part.pid or 0 for part in cluster.parts}
     task = Task(kafka, analytics, topic, events, pids)
-    command = [sys.executable, "-m", __spec__.name, "--run", msgspec.json.encode(task).decode()]
     try:
-        done = await asyncio.to_thread(
-            subprocess.run,
-            command,
-            check=True,
-            stdout=subprocess.PIPE,
-            cwd=ROOT,
-            timeout=LIMIT_S + 120,
+        return await run_child(
+            __spec__.name, ["--run", msgspec.json.encode(task).decode()], Figures, LIMIT_S + 120
         )
     finally:
         if cluster is not None:
             await cluster.stop()
-    return msgspec.json.decode(done.stdout.splitlines()[-1], type=Figures)
 
 
 def table(found: Mapping[str, list[Figures]]) -> str:

@@ -22,7 +22,6 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,8 @@ from agents.local.demo.flights import endless_events, sample_events
 from agents.local.servers.delay_proxy import DelayProxy
 from agents.local.servers.delays import Delays, DistantBroker
 from benchmarks import distance_live
-from benchmarks.__main__ import LANES, ROOT, fill, lane_records, machine
+from benchmarks.__main__ import LANES, fill, lane_records
+from benchmarks.tables import ROOT, machine, now
 
 PAGE = ROOT / "docs" / "distance.md"
 PLOT = ROOT / "docs" / "distance.svg"
@@ -400,20 +400,16 @@ def main() -> None:
             async with ground(options.events, options.seconds, options.bound_s) as on:
                 return await measure(on, versions, options.rounds, only)
 
-        parts["node"] = f"{table(asyncio.run(run()), BEFORE in versions)}\n\n{_now()}; {about}"
+        parts["node"] = f"{table(asyncio.run(run()), BEFORE in versions)}\n\n{now()}; {about}"
     if "policies" in only:
         live = asyncio.run(distance_live.measure_policies(options.rounds, options.live_events))
         picture = f"![p50, p75 and p99 of each way]({PLOT.name})"
-        parts["policies"] = f"{distance_live.table(live, spread)}\n\n{picture}\n\n{_now()}; {about}"
+        parts["policies"] = f"{distance_live.table(live, spread)}\n\n{picture}\n\n{now()}; {about}"
         if not options.no_write:
             distance_live.draw(live, PLOT)
     print("\n\n".join(parts.values()))
     if not options.no_write:
         write(parts)
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 if __name__ == "__main__":

@@ -430,15 +430,12 @@ class JobManager:
             _Requested,
             json={"drain": False, "targetDirectory": directory},
         )
-        path = f"/jobs/{job_id}/savepoints/{asked.request_id}"
-        while (done := await self._rest.request("GET", path, _Savepoint)).status.id == _UNDER_WAY:
-            if time.monotonic() > deadline:
-                raise FlinkUnavailable(
-                    f"the savepoint of job {job_id} was not complete in time; the job may still "
-                    f"stop: look at it in {self._rest.where}"
-                )
-            await asyncio.sleep(POLL_S)
-        return done.operation
+        return await self._wait_for_operation(
+            f"/jobs/{job_id}/savepoints/{asked.request_id}",
+            deadline,
+            f"the savepoint of job {job_id} was not complete in time; the job may still stop: look "
+            f"at it in {self._rest.where}",
+        )
 
     async def delete_savepoint(self, path: str, timeout_s: float = 30) -> None:
         """Delete a savepoint, or a checkpoint that its job has left behind.
@@ -448,14 +445,25 @@ class JobManager:
         asked = await self._rest.request(
             "POST", "/savepoint-disposal", _Requested, json={"savepoint-path": path}
         )
-        answer = f"/savepoint-disposal/{asked.request_id}"
-        while (done := await self._rest.request("GET", answer, _Savepoint)).status.id == _UNDER_WAY:
-            if time.monotonic() > deadline:
-                raise FlinkUnavailable(f"{path} was not deleted in time by {self._rest.where}")
-            await asyncio.sleep(POLL_S)
-        if done.operation is not None and done.operation.failure_cause is not None:
-            why = find_reason(done.operation.failure_cause.stack_trace)
+        done = await self._wait_for_operation(
+            f"/savepoint-disposal/{asked.request_id}",
+            deadline,
+            f"{path} was not deleted in time by {self._rest.where}",
+        )
+        if done is not None and done.failure_cause is not None:
+            why = find_reason(done.failure_cause.stack_trace)
             raise FlinkError(f"{self._rest.where} cannot delete {path} ({why})")
+
+    async def _wait_for_operation(
+        self, path: str, deadline: float, too_late: str
+    ) -> _Operation | None:
+        """The outcome of what was asked for, once it is there. Raises FlinkUnavailable with
+        `too_late` after `deadline`."""
+        while (done := await self._rest.request("GET", path, _Savepoint)).status.id == _UNDER_WAY:
+            if time.monotonic() > deadline:
+                raise FlinkUnavailable(too_late)
+            await asyncio.sleep(POLL_S)
+        return done.operation
 
     async def cancel(self, job_id: str, timeout_s: float = 30) -> None:
         """End the job now, without a savepoint; its last checkpoint stays. A job that has ended, or

@@ -26,11 +26,9 @@ from agents.analytics.base_engine import (
     LOOK_S,
     REST_S,
     BaseEngine,
-    Clients,
     Row,
     Topics,
     Work,
-    log_unavailable,
 )
 from agents.analytics.checkpoint import PROGRESS, FlinkProgress, JobRecord, Progress, Snapshot
 from agents.analytics.events import EventReader
@@ -49,6 +47,7 @@ from agents.observe.metrics import declared as m
 from agents.observe.metrics.samples import Samples
 from agents.worker.lane import WorkedPartition
 from agents.worker.reader import Unreadable
+from agents.worker.worker_engine import Clients, log_unavailable
 
 BATCH_ROWS = 10_000
 LAG_S = 2.0

@@ -16,9 +16,9 @@ from agents.core.model.messages import PROBE_WINDOW, PathReport
 from agents.kafka import paths
 from agents.kafka.connection import client_kwargs
 from agents.kafka.paths import PathProbes, measure_rtt_ms, open_probe, read_tcp_rtt_ms
-from agents.local.servers.broker import ADMIN, SELF, Broker
 from agents.local.servers.delay_proxy import DelayProxy, Link
 from tests.fixtures.kafka import KafkaServer
+from tests.fixtures.proxied_broker import ProxiedBroker
 from tests.kafka.support import until
 
 BUSY_MS = 40.0
@@ -58,28 +58,9 @@ def near(true_ms: float) -> Callable[[PathReport], bool]:
     return lambda x: x.probes > 1 and abs(x.rtt_ms - true_ms) <= BUSY_MS / 2
 
 
-class FarBroker(Broker):
-    """Has one more listener, which clients reach at `advertised`."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, heap_mb=256)
-        self.listener_port, self.advertised = ports.find_free_port(), ports.find_free_port()
-        self.far = settings.Kafka(bootstrap=f"127.0.0.1:{self.advertised}")
-
-    def _more_properties(self) -> str:
-        port, controller_port = self._choose_ports()
-        clients = f"CLIENTS://127.0.0.1:{port}"
-        return f"""
-listeners={clients},CONTROLLER://127.0.0.1:{controller_port},FAR://127.0.0.1:{self.listener_port}
-advertised.listeners={clients},FAR://127.0.0.1:{self.advertised}
-listener.security.protocol.map=CONTROLLER:SASL_PLAINTEXT,CLIENTS:SASL_PLAINTEXT,FAR:PLAINTEXT
-super.users=User:{ADMIN};User:{SELF};User:ANONYMOUS
-"""
-
-
 @pytest_asyncio.fixture
-async def far_broker(server_folder: Path) -> AsyncIterator[FarBroker]:
-    broker = FarBroker(server_folder / "kafka")
+async def far_broker(server_folder: Path) -> AsyncIterator[ProxiedBroker]:
+    broker = ProxiedBroker(server_folder / "kafka", heap_mb=256)
     await broker.start(120)
     yield broker
     broker.kill()
@@ -110,19 +91,19 @@ async def test_a_topic_that_is_missing_is_no_reason_not_to_probe(kafka_server: K
         await until_reported(probes, lambda x: x.probes >= 2)
 
 
-async def test_the_told_distance_is_the_true_one_and_follows_it(far_broker: FarBroker) -> None:
+async def test_the_told_distance_is_the_true_one_and_follows_it(far_broker: ProxiedBroker) -> None:
     """The connection itself is made at once: TCP sees the proxy, ApiVersions the broker."""
-    link = Link("far", far_broker.advertised, far_broker.listener_port, 80)
+    link = Link("far", far_broker.proxy_port, far_broker.listener_port, 80)
     async with DelayProxy([link]) as proxy:
         async with open_probe(
-            client_kwargs(far_broker.far), ("127.0.0.1", far_broker.advertised)
+            client_kwargs(far_broker.proxied), ("127.0.0.1", far_broker.proxy_port)
         ) as connection:
             rtt_ms = [await measure_rtt_ms(connection) for _ in range(5)]
             tcp_ms = read_tcp_rtt_ms(connection)
         assert 80 <= min(rtt_ms) < 80 + BUSY_MS
         assert tcp_ms is not None
         assert tcp_ms < 20
-        async with probing(far_broker.far, "events.lanes") as probes:
+        async with probing(far_broker.proxied, "events.lanes") as probes:
             for true_ms in (80, 150, 20):
                 await proxy.change_link("far", rtt_ms=true_ms)
                 await until_reported(probes, near(true_ms))
@@ -138,11 +119,11 @@ async def test_the_told_distance_is_the_true_one_and_follows_it(far_broker: FarB
 
 
 async def test_a_broker_that_stops_is_forgotten_and_found_again(
-    far_broker: FarBroker, monkeypatch: pytest.MonkeyPatch
+    far_broker: ProxiedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(paths, "FORGET_S", 3.0)
-    link = Link("far", far_broker.advertised, far_broker.listener_port, 1)
-    async with DelayProxy([link]), probing(far_broker.far, "events.lanes") as probes:
+    link = Link("far", far_broker.proxy_port, far_broker.listener_port, 1)
+    async with DelayProxy([link]), probing(far_broker.proxied, "events.lanes") as probes:
         await until_reported(probes, lambda x: x.probes == PROBE_WINDOW)
         await far_broker.stop()
         await until_reported(probes, lambda x: x.age_s >= 1)
@@ -155,18 +136,18 @@ async def test_a_broker_that_stops_is_forgotten_and_found_again(
         await until_reported(probes, lambda x: x.probes >= 2)
 
 
-async def test_a_broker_that_moves_is_measured_anew_where_it_is(far_broker: FarBroker) -> None:
+async def test_a_broker_that_moves_is_measured_anew_where_it_is(far_broker: ProxiedBroker) -> None:
     """The old address still answers: only metadata tells."""
-    old, new = far_broker.advertised, ports.find_free_port()
+    old, new = far_broker.proxy_port, ports.find_free_port()
     links = [
         Link("old", old, far_broker.listener_port, 60),
         Link("new", new, far_broker.listener_port, 5),
     ]
-    async with DelayProxy(links), probing(far_broker.far, "events.lanes") as probes:
+    async with DelayProxy(links), probing(far_broker.proxied, "events.lanes") as probes:
         told = await until_reported(probes, lambda x: x.probes == PROBE_WINDOW)
         assert told.min_ms >= 60
         await far_broker.stop()
-        far_broker.advertised = new
+        far_broker.proxy_port = new
         await far_broker.start(120)
         await until_reported(probes, lambda x: x.rtt_ms < 40)
 

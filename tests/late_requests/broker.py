@@ -13,11 +13,10 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
-from agents import settings
-from agents.base import ports
 from agents.kafka.connection import client_kwargs
-from agents.local.servers.broker import ADMIN, JARS, SELF, Broker
+from agents.local.servers.broker import JARS
 from tests.fixtures.kafka import folder_for_servers
+from tests.fixtures.proxied_broker import ProxiedBroker
 from tests.fixtures.request_proxy import RequestProxy, request_proxy
 
 OURS = "4.3.1"
@@ -39,31 +38,14 @@ class Setup:
     first_epoch: int = 0
 
 
-class LateBroker(Broker):
-    """Has one more listener, of which clients are told the proxy's port."""
+class LateBroker(ProxiedBroker):
+    """Of one version of Kafka and of its transactions."""
 
     def __init__(self, folder: Path, setup: Setup) -> None:
         super().__init__(folder)
         if setup.kafka != OURS:
             self.jars = JARS.with_name(f"kafka-{setup.kafka}")
         self._transactions = setup.transactions
-        self.listener_port, self.proxy_port = ports.find_free_port(), ports.find_free_port()
-
-    @property
-    def proxied(self) -> settings.Kafka:
-        return settings.Kafka(bootstrap=f"127.0.0.1:{self.proxy_port}")
-
-    def _more_properties(self) -> str:
-        """The proxied listener asks for no password: a late copy comes on a connection of the
-        proxy's own."""
-        port, controller_port = self._choose_ports()
-        clients = f"CLIENTS://127.0.0.1:{port}"
-        return f"""
-listeners={clients},CONTROLLER://127.0.0.1:{controller_port},PROXIED://127.0.0.1:{self.listener_port}
-advertised.listeners={clients},PROXIED://127.0.0.1:{self.proxy_port}
-listener.security.protocol.map=CONTROLLER:SASL_PLAINTEXT,CLIENTS:SASL_PLAINTEXT,PROXIED:PLAINTEXT
-super.users=User:{ADMIN};User:{SELF};User:ANONYMOUS
-"""
 
     def _more_format_arguments(self) -> list[str]:
         return ["--feature", f"transaction.version={self._transactions}"]

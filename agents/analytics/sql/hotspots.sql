@@ -122,12 +122,12 @@ FROM expected_events;
 
 -- Each row once for each factor.
 CREATE TEMPORARY VIEW tested AS
-SELECT cell, CAST(${factor_a} AS DOUBLE) AS factor, slot_s, closed_at, n, gap_s, usual, usual_s,
+SELECT cell, CAST(${factor_a} AS DOUBLE) AS factor, slot_s, closed_at, n, usual, usual_s,
   threshold, expected * ${cost_a} * (gap_s - 1) / usual_s AS idle,
   n * ${gain_a} - expected * ${cost_a} / usual_s AS work
 FROM expectations
 UNION ALL
-SELECT cell, CAST(${factor_b} AS DOUBLE) AS factor, slot_s, closed_at, n, gap_s, usual, usual_s,
+SELECT cell, CAST(${factor_b} AS DOUBLE) AS factor, slot_s, closed_at, n, usual, usual_s,
   threshold, expected * ${cost_b} * (gap_s - 1) / usual_s AS idle,
   n * ${gain_b} - expected * ${cost_b} / usual_s AS work
 FROM expectations;

@@ -53,9 +53,9 @@ from agents.local.servers.delay_proxy import DelayProxy, Link
 from agents.settings import Coordinator
 from tests.admin.doctor.support import findings, loaded, named
 from tests.fixtures.kafka import folder_for_servers
+from tests.fixtures.proxied_broker import ProxiedBroker
 from tests.kafka.secured import PASSWORD, USER, SecureBroker, make_certificate, secret
 from tests.kafka.support import consumer, fill, unverified
-from tests.kafka.test_paths import FarBroker
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 LANE_COUNT = 4
@@ -288,12 +288,12 @@ async def test_an_address_that_a_broker_advertises_and_nobody_has_is_named(place
 
 
 async def test_a_proxy_on_the_way_is_told(server_folder: Path) -> None:
-    broker = FarBroker(server_folder / "kafka")
-    link = Link("far", broker.advertised, broker.listener_port, 60)
+    broker = ProxiedBroker(server_folder / "kafka", heap_mb=256)
+    link = Link("far", broker.proxy_port, broker.listener_port, 60)
     async with DelayProxy([link]):
         try:
             await broker.start(120)
-            found = await look(broker.far, "kafka round trips", "kafka socket buffers")
+            found = await look(broker.proxied, "kafka round trips", "kafka socket buffers")
         finally:
             broker.kill()
     named(
@@ -306,7 +306,7 @@ async def test_a_proxy_on_the_way_is_told(server_folder: Path) -> None:
     named(
         found,
         "kafka round trips",
-        f"broker 1 (127.0.0.1:{broker.advertised}) answers after 6",
+        f"broker 1 (127.0.0.1:{broker.proxy_port}) answers after 6",
         "a proxy, load balancer or TLS terminator is between",
         level=Level.OK,
     )

@@ -422,4 +422,6 @@ def judge_buffers(far: Sequence[RoundTrip], configs: Sequence[Mapping[str, str] 
                 )
     if not far:
         return ok(f"no broker is farther than {FAR_MS:g} ms")
-    return merge_verdicts(f"large at {counted(len(far), 'broker')} farther than 10 ms", *verdicts)
+    return merge_verdicts(
+        f"large at {counted(len(far), 'broker')} farther than {FAR_MS:g} ms", *verdicts
+    )
