@@ -7,7 +7,6 @@ import pty
 import signal
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -47,11 +46,7 @@ def test_what_main_returns_is_the_exit_code() -> None:
     assert supervisor.run(main) == 5
 
 
-def _script(code: str) -> list[str]:
-    return [sys.executable, "-c", textwrap.dedent(code)]
-
-
-_HEAD = """
+_MAIN = """
 import asyncio, sys, time
 from agents.base import supervisor
 async def main():
@@ -60,14 +55,19 @@ async def main():
         await asyncio.sleep(60)
     finally:
         {last}
-sys.exit(supervisor.run(main, stop_s=0.5))
+sys.exit(supervisor.run(main, stop_s={stop_s}))
 """
+
+
+def _script(last: str, stop_s: float = 30.0) -> list[str]:
+    """A process that waits, and does `last` when it is told to end."""
+    return [sys.executable, "-c", _MAIN.format(last=last, stop_s=stop_s)]
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_it_in_order(sign: signal.Signals) -> None:
     with subprocess.Popen(
-        _script(_HEAD.format(last="print('put away')")),
+        _script("print('put away')"),
         stdout=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(
@@ -91,7 +91,7 @@ def test_it_ends_in_order_when_its_terminal_is_closed(tmp_path: Path) -> None:
     pid, terminal = pty.fork()
     if pid == 0:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
-        os.execv(sys.executable, _script(_HEAD.format(last=last)))
+        os.execv(sys.executable, _script(last))
     assert b"up" in os.read(terminal, 100)
     os.close(terminal)
     os.kill(pid, signal.SIGHUP)
@@ -101,7 +101,7 @@ def test_it_ends_in_order_when_its_terminal_is_closed(tmp_path: Path) -> None:
 
 def test_who_is_not_to_hear_of_the_terminal_goes_on() -> None:
     with subprocess.Popen(
-        _script(_HEAD.format(last="print('put away')")),
+        _script("print('put away')"),
         stdout=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),  # as nohup does
@@ -117,7 +117,7 @@ def test_who_is_not_to_hear_of_the_terminal_goes_on() -> None:
 
 def test_stopping_has_a_bound_even_when_the_loop_is_blocked() -> None:
     with subprocess.Popen(
-        _script(_HEAD.format(last="time.sleep(60)")), stdout=subprocess.PIPE, text=True
+        _script("time.sleep(60)", stop_s=0.5), stdout=subprocess.PIPE, text=True
     ) as p:
         assert p.stdout is not None
         p.stdout.readline()

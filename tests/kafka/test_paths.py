@@ -157,27 +157,28 @@ async def garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     writer.write(b"\0\0\0\x18HTTP/1.1 400 Bad Request\r\n\r\n")
     await writer.drain()
     await reader.read()
-    writer.close()
 
 
 async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await reader.read()
-    writer.close()
 
 
 @pytest.mark.parametrize("answer", [garbage, silence])
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
 async def test_a_server_that_is_not_a_broker_is_no_distance(
     answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(paths, "ANSWER_S", 0.3)
-    connections = 0
+    served: list[asyncio.Task[None]] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal connections
-        connections += 1
-        await answer(reader, writer)
+        task = asyncio.current_task()
+        assert task is not None
+        served.append(task)
+        try:
+            await answer(reader, writer)
+        finally:
+            writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     addresses = {
@@ -191,7 +192,9 @@ async def test_a_server_that_is_not_a_broker_is_no_distance(
         probes._follow_brokers(addresses, client_kwargs(settings.Kafka()), tasks)
         await asyncio.sleep(2.0)
         assert probes.reports() == ()
-        assert 2 <= connections <= 12, "it tries again, and backs off"
+        assert 2 <= len(served) <= 12, "it tries again, and backs off"
         assert all(path.task and not path.task.done() for path in probes._paths.values())
         probes._follow_brokers({}, {}, tasks)
     server.close()
+    async with asyncio.timeout(10):
+        await asyncio.gather(*served, return_exceptions=True)
