@@ -20,6 +20,9 @@
     │   ├── FlinkUnavailable     no answer in time; a retry may succeed
     │   └── FlinkRefused         Flink answers with an error (`status`, `trace`)
     │       └── SessionExpired   the SQL Gateway does not know our session any more
+    ├── GeoError
+    │   ├── PlaceUnknown         there is no such place, or the text is not a place's name: for good
+    │   └── ProviderUnavailable  the provider of maps does not answer now (`retry_s`)
     ├── PictureError             a picture could not be drawn
     ├── PipelineError            the user's pipeline cannot be loaded, or violates its contract
     ├── ImpossibleTransition     the core was given an impossible event; carries its story
@@ -128,6 +131,24 @@ class FlinkRefused(FlinkError):
 class SessionExpired(FlinkRefused):
     """The SQL Gateway does not know our session any more: it was idle for too long, or the gateway
     was started again. Its tables and settings are gone."""
+
+
+class GeoError(GeolaneError):
+    """Anything from a provider of maps."""
+
+
+class PlaceUnknown(GeoError):
+    """There is no such place, or the text cannot be a place's name. Asking again does not help.
+    The message is the reason, for people."""
+
+
+class ProviderUnavailable(GeoError):
+    """The provider does not answer now: its budget is used up, it is away, or it says so.
+    `retry_s`: how long to wait before it is asked again."""
+
+    def __init__(self, reason: str, retry_s: float) -> None:
+        super().__init__(reason)
+        self.retry_s = retry_s
 
 
 class PictureError(GeolaneError):

@@ -1,0 +1,1 @@
+"""The maps microservice: names of places become coordinates, coordinates names, and roads times."""

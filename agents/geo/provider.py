@@ -1,0 +1,54 @@
+"""What a provider of maps can do: each file beside this one that asks another system or a table
+implements one of these protocols, or both.
+
+Every call raises PlaceUnknown if the answer is "there is none", and ProviderUnavailable if there is
+no answer now. Text and coordinates may come from anybody: a provider checks them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from agents.core.model.places import Place, TravelTime
+
+
+class Geocoder(Protocol):
+    """Finds places by name, and names by place."""
+
+    @property
+    def name(self) -> str:
+        """Of the provider, as settings and records have it: `offline`, `apple`."""
+
+    @property
+    def attribution(self) -> str:
+        """What has to be shown beside its answers."""
+
+    async def find(self, text: str, country: str = "") -> Place:
+        """The place that `text` means. `country`: ISO 3166 alpha-2, where that is known."""
+
+    async def name_at(self, lat: float, lon: float) -> Place:
+        """The place that these coordinates, in degrees, are in or near."""
+
+    async def close(self) -> None:
+        """Give up its connections. May be called more than once."""
+
+
+class TravelTimes(Protocol):
+    """Tells how long roads take."""
+
+    @property
+    def name(self) -> str:
+        """Of the provider, as settings and records have it: `apple`, `valhalla`."""
+
+    @property
+    def attribution(self) -> str:
+        """What has to be shown beside its answers."""
+
+    async def measure(
+        self, origin: tuple[float, float], destinations: Sequence[tuple[float, float]]
+    ) -> list[TravelTime | None]:
+        """The times from `origin` to each of `destinations`, all (lat, lon) in degrees, in the
+        order of `destinations`. None: there is no route, or the provider does not tell."""
+
+    async def close(self) -> None:
+        """Give up its connections. May be called more than once."""
