@@ -1,6 +1,7 @@
 """Settings are read once, at the start: one TOML file, the environment over it, flags over that. An
 error names the place, the key, and the right form."""
 
+from agents.settings.geo import Apple, Geo, Nominatim, Photon, Valhalla
 from agents.settings.sources import (
     DEFAULT,
     Loaded,
@@ -28,14 +29,19 @@ __all__ = [
     "ACCOUNT",
     "DEFAULT",
     "Analytics",
+    "Apple",
     "Coordinator",
     "Ejabberd",
     "Flink",
+    "Geo",
     "Kafka",
     "Loaded",
     "Metrics",
+    "Nominatim",
+    "Photon",
     "Settings",
     "Topics",
+    "Valhalla",
     "Worker",
     "Xmpp",
     "decode_toml",

@@ -20,11 +20,17 @@ SHOWN = 60
 
 
 def about(
-    text: str, unit: str = "", *, form: str = "", **limits: Any
+    text: str, unit: str = "", *, form: str = "", secret: bool = False, **limits: Any
 ) -> msgspec.Meta:  # Any: msgspec.Meta's constraints
     """Describe a key: `text` says what it does, `unit` what its number counts, `form` what a text
-    must look like if a `pattern` is among the `limits`."""
-    return msgspec.Meta(description=text, extra={"unit": unit, "form": form}, **limits)
+    must look like if a `pattern` is among the `limits`. `secret`: its value is never shown, and may
+    not be given by a flag, which all users of a machine can read."""
+    extra = {"unit": unit, "form": form, "secret": secret}
+    return msgspec.Meta(description=text, extra=extra, **limits)
+
+
+def about_file(text: str) -> msgspec.Meta:
+    return about(text, form="a file's path, or empty")
 
 
 def choice(text: str, *names: str) -> msgspec.Meta:
@@ -74,6 +80,10 @@ def unit_of(hint: Any) -> str:
     return str((meta_of(hint).extra or {}).get("unit", ""))
 
 
+def is_secret(hint: Any) -> bool:
+    return bool((meta_of(hint).extra or {}).get("secret"))
+
+
 def describe_allowed_values(hint: Any) -> str:
     """The values that this type allows, in words: `a whole number from 1 to 65535`."""
     if form := (meta_of(hint).extra or {}).get("form"):
@@ -121,7 +131,8 @@ def convert_value(hint: Any, value: Any, *, text: bool = False) -> Any:
     except msgspec.ValidationError:
         got = math.nan
     if isinstance(got, float) and not math.isfinite(got):
-        raise ValueError(f"must be {describe_allowed_values(hint)}, not {format_value(value)}")
+        shown = "what is there" if is_secret(hint) else format_value(value)
+        raise ValueError(f"must be {describe_allowed_values(hint)}, not {shown}")
     return got
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from agents.settings.fields import key_types_of, table_type_of
+from agents.settings.fields import is_secret, key_types_of, table_type_of
 from agents.settings.sources import Key, Loaded, all_keys
 from agents.settings.tables import Settings
 
@@ -39,13 +39,7 @@ def effective_file(loaded: Loaded) -> str:
     files of their own and are not read."""
     out = []
     for table, rows in _keys_by_table():
-        lines = [
-            (
-                f"{key.name} = {_value_to_toml(_value_at(loaded.settings, key.path))}",
-                loaded.origins[key.path],
-            )
-            for key in rows
-        ]
+        lines = [(_line_for_key(key, loaded), loaded.origins[key.path]) for key in rows]
         wide = max(len(line) for line, _ in lines)
         out.append(
             f"[{table}]\n"
@@ -57,10 +51,26 @@ def effective_file(loaded: Loaded) -> str:
 def settings_to_json(loaded: Loaded) -> str:
     """One line: each dotted key with its value and its origin."""
     rows = {
-        path: {"value": _value_at(loaded.settings, path), "from": loaded.origins[path]}
-        for path in all_keys()
+        path: {"value": _shown_value(key, loaded), "from": loaded.origins[path]}
+        for path, key in all_keys().items()
     }
     return json.dumps(rows, ensure_ascii=False)
+
+
+_HIDDEN = "(hidden)"
+
+
+def _line_for_key(key: Key, loaded: Loaded) -> str:
+    """A secret is a comment, so that the text can be loaded and does not set it to something
+    else."""
+    value = _shown_value(key, loaded)
+    mark = "#" if value is _HIDDEN else ""
+    return f"{mark}{key.name} = {_value_to_toml(value)}"
+
+
+def _shown_value(key: Key, loaded: Loaded) -> Any:  # Any: of whatever type the key is
+    value = _value_at(loaded.settings, key.path)
+    return _HIDDEN if value and is_secret(key.hint) else value
 
 
 def _keys_by_table() -> Iterator[tuple[str, list[Key]]]:

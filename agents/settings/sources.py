@@ -23,6 +23,7 @@ from agents.settings.fields import (
     convert_value,
     describe_allowed_values,
     find_problems,
+    is_secret,
     is_secret_name,
     key_types_of,
     meta_of,
@@ -213,7 +214,10 @@ def _read_flags(flags: Iterable[str]) -> Iterator[tuple[str, Key | str, str]]:
         path, equals, text = flag.partition("=")
         path = path.strip()
         if path in all_keys():
-            yield FLAG + path, all_keys()[path] if equals else "write KEY=VALUE", text
+            key: Key | str = all_keys()[path] if equals else "write KEY=VALUE"
+            if isinstance(key, Key) and is_secret(key.hint):
+                key = f"set it in the file or by {key.variable}: others can read a command's flags"
+            yield FLAG + path, key, text
             continue
         table, _, name = path.rpartition(".")
         siblings = [key.name for key in all_keys().values() if key.table == table] if table else []

@@ -8,7 +8,8 @@ from typing import Annotated, TypedDict
 import msgspec
 
 from agents.settings.calm import Calm
-from agents.settings.fields import about, choice, described_by
+from agents.settings.fields import about, about_file, choice, described_by
+from agents.settings.geo import Geo
 
 _BROKERS = r"\A[^\s,]+:\d+(,[^\s,]+:\d+)*\Z"
 _NAME = r"\A[^\s@/]+\Z"
@@ -21,10 +22,6 @@ _FUNCTION = r"\A[\w.]+:\w+\Z"
 ACCOUNT = "{account}"
 MOST_MS, MOST_ROUND_TRIPS = 1e6, 100.0
 """The largest costs, as in the kernels."""
-
-
-def _about_file(text: str) -> msgspec.Meta:
-    return about(text, form="a file's path, or empty")
 
 
 _BUFFER = (
@@ -95,14 +92,14 @@ class Kafka(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = ""
     password_file: Annotated[
         str,
-        _about_file(
+        about_file(
             "File with the account's password, mode 0600; it may contain {account}, too. If left "
             "out: the systemd credential kafka-USERNAME, else USERNAME."
         ),
     ] = ""
     ca_file: Annotated[
         str,
-        _about_file(
+        about_file(
             "CA certificates (PEM) that the brokers' certificates are checked against, with SSL. "
             "If left out: the system's."
         ),
@@ -116,7 +113,7 @@ class Kafka(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = ""
     admin_password_file: Annotated[
         str,
-        _about_file(
+        about_file(
             "File with that account's password, mode 0600. If left out: the systemd credential "
             "kafka-NAME, else NAME."
         ),
@@ -162,14 +159,14 @@ class Xmpp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     port: Annotated[int, about("The server's port for clients.", ge=1, le=65_535)] = 5222
     ca_file: Annotated[
         str,
-        _about_file(
+        about_file(
             "CA certificates (PEM) that the server's certificate is checked against. If left "
             "out: the system's."
         ),
     ] = ""
     password_file: Annotated[
         str,
-        _about_file(
+        about_file(
             "File with the password of the process's account (geolane, node-NAME, router-NAME, "
             "analytics-NAME), "
             "mode 0600. If left out: the "
@@ -187,7 +184,7 @@ class Xmpp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = "SCRAM"
     cert_file: Annotated[
         str,
-        _about_file(
+        about_file(
             "The process's own certificate and its private key (PEM), mode 0600, for sasl "
             "EXTERNAL. {account} in it is replaced by the process's account. If left out: the "
             "systemd credential ACCOUNT.pem."
@@ -230,7 +227,7 @@ class Ejabberd(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = ""
     api_socket: Annotated[
         str,
-        _about_file(
+        about_file(
             "Its unix socket, instead of api_url: a process that may open it is admin, without a "
             "password."
         ),
@@ -245,14 +242,14 @@ class Ejabberd(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = ""
     api_password_file: Annotated[
         str,
-        _about_file(
+        about_file(
             "File with that account's password, mode 0600. If left out: the systemd credential "
             "ejabberd-NAME, else NAME."
         ),
     ] = ""
     ca_file: Annotated[
         str,
-        _about_file(
+        about_file(
             "CA certificates (PEM) that the API's certificate is checked against. If left out: "
             "xmpp.ca_file, else the system's."
         ),
@@ -430,7 +427,7 @@ class Coordinator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str, about("Where decisions are kept (SQLite).", form="a file's path", min_length=1)
     ] = "journal.sqlite3"
     rtt_table: Annotated[
-        str, _about_file("RTTs measured between regions (CSV). If left out: Azure's.")
+        str, about_file("RTTs measured between regions (CSV). If left out: Azure's.")
     ] = ""
     lanes: Annotated[int, about("Partitions of events.lanes.", "lanes", ge=1, le=100_000)] = 32
     raw_partitions: Annotated[
@@ -504,10 +501,10 @@ class Flink(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str, about("REST address of the JobManager.", form=_URL_FORM, pattern=_URL)
     ] = "http://127.0.0.1:8081"
     ca_file: Annotated[
-        str, _about_file("CA certificate of both, with https; empty: the system's CAs.")
+        str, about_file("CA certificate of both, with https; empty: the system's CAs.")
     ] = ""
     cert_file: Annotated[
-        str, _about_file("Our certificate and its key, if they ask for one; else empty.")
+        str, about_file("Our certificate and its key, if they ask for one; else empty.")
     ] = ""
     parallelism: Annotated[
         int, about("How many subtasks each step of the job has.", "subtasks", ge=1, le=1000)
@@ -590,6 +587,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     worker: Worker = Worker()
     coordinator: Coordinator = Coordinator()
     analytics: Analytics = Analytics()
+    geo: Geo = Geo()
     metrics: Metrics = Metrics()
 
     def for_account(self, account: str) -> Settings:

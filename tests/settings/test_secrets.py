@@ -117,3 +117,42 @@ def test_what_is_shown_holds_no_password(tmp_path: Path) -> None:
     for shown in (effective_file(loaded), settings_to_json(loaded)):
         assert str(password) in shown
         assert "sesame" not in shown
+
+
+APPLE = {"team_id": "TEAMCANARY", "key_id": "KEYIDCANAR"}
+
+
+def test_apples_ids_may_come_from_file_and_environment_and_are_not_shown(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(f'[geo.apple]\nteam_id = "{APPLE["team_id"]}"\n')
+    loaded = gather_settings(file, environ={"GEOLANE_GEO__APPLE__KEY_ID": APPLE["key_id"]})
+    assert (loaded.settings.geo.apple.team_id, loaded.settings.geo.apple.key_id) == tuple(
+        APPLE.values()
+    )
+    for shown in (effective_file(loaded), settings_to_json(loaded)):
+        assert "(hidden)" in shown
+        assert not any(value in shown for value in APPLE.values())
+
+
+@pytest.mark.parametrize("key", APPLE)
+def test_apples_ids_are_refused_in_flags_and_not_repeated(key: str) -> None:
+    with pytest.raises(SettingsError, match=f"GEOLANE_GEO__APPLE__{key.upper()}") as error:
+        gather_settings(None, [f"geo.apple.{key}={APPLE[key]}"], {})
+    assert APPLE[key] not in str(error.value)
+    with pytest.raises(SettingsError, match="10 capital letters and digits") as error:
+        gather_settings(None, environ={f"GEOLANE_GEO__APPLE__{key.upper()}": "lower-case canary"})
+    assert "canary" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://maps.example.org",
+        "https://me:secret@maps.example.org",
+        "https://x?token=1",
+        "ftp://x",
+    ],
+)
+def test_a_token_never_goes_over_a_line_in_the_clear(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"geo\.apple\.url"):
+        gather_settings(None, [f"geo.apple.url={url}"], {})
