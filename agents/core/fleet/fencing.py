@@ -62,13 +62,12 @@ class Fencing:
         # Noted before the fence is performed: from here on nothing is given or said to this boot.
         self.fleet.begin_fence(worker, self.fleet.leases[worker].boot)
         fence = make_lease(self.fleet, worker, "")
-        if worker in self._told_gone:
-            pass
-        elif view.state == "draining" and not fence.partitions:
-            self.news.report_stopped(view.spec)
-        else:
-            self.news.report_gone(view.spec, why, fence.partitions, now.s)
-        self._told_gone.add(worker)
+        if worker not in self._told_gone:
+            self._told_gone.add(worker)
+            if view.state == "draining" and not fence.partitions:
+                self.news.report_stopped(view.spec)
+            else:
+                self.news.report_gone(view.spec, why, fence.partitions, now.s)
         yield fence
 
     def handle_lease_made(self, e: LeaseMade, now: Now) -> Iterator[Effect]:
