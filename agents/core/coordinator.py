@@ -374,7 +374,11 @@ class Coordinator:
         raise event.error  # the guard catches it and reports the failed plan
 
     def _handle_streams(self, event: StreamsLooked, now: Now) -> Iterable[Effect]:
-        self.placing.inputs.data.note_leaders(event.leaders, event.racks)
+        data = self.placing.inputs.data
+        data.note_leaders(event.leaders, event.racks)
+        self.news.troubles.set_exactly(
+            TroubleKind.RACK_UNKNOWN, data.describe_unknown_racks(), now.s, Severity.WARNING
+        )
         return self.lookout.check_topics(event, now.s)
 
     def _handle_hotspots(self, event: HotspotsRead, now: Now) -> Iterable[Effect]:

@@ -32,6 +32,7 @@ from agents.admin.doctor.judge.kafka import (
     judge_existence,
     judge_limits,
     judge_listeners,
+    judge_racks,
     judge_replicas,
     judge_retention,
     judge_rights,
@@ -79,7 +80,7 @@ class KafkaCheck:
         now: Callable[[], float] = time.time,
         inventory: Inventory | None = None,
     ) -> None:
-        self._loaded, self._who, self._now = loaded, who, now
+        self._loaded, self._who, self._now, self._inventory = loaded, who, now, inventory
         self._uses_analytics = who.role is Role.ANALYTICS or (
             inventory is not None and bool(inventory.workers_of(WorkerKind.ANALYTICS))
         )
@@ -105,6 +106,7 @@ class KafkaCheck:
                 *(GROUP, "round trips", self._check_round_trips, (f"{GROUP} listeners",)),
                 bound_s=12.0,
             ),
+            check("racks", self._check_racks, "cluster"),
             check("topics", self._topics_check(judge_existence), "cluster"),
             check("rights", self._check_rights, "cluster"),
             check("time stamps", self._topics_check(judge_time_stamps), "cluster"),
@@ -285,7 +287,9 @@ class KafkaCheck:
             )
         brokers = {node: (host, port) for node, host, port, _ in metadata.brokers}
         self.cluster = Cluster(
-            brokers, {t[1]: _description_from_metadata(t, configs.get(t[1])) for t in there}
+            brokers,
+            {t[1]: _description_from_metadata(t, configs.get(t[1])) for t in there},
+            {node: rack or "" for node, _, _, rack in metadata.brokers},
         )
         return ok(f"{counted(len(brokers), 'broker')}, {len(there)} of our {len(names)} topics")
 
@@ -311,6 +315,15 @@ class KafkaCheck:
         trips = await asyncio.gather(*(measure(*broker) for broker in brokers))
         self._trips = [trip for trip in trips if trip is not None]
         return judge_round_trips(self._trips, silent)
+
+    async def _check_racks(self) -> Verdict:
+        if self._who.role is not Role.COORDINATOR:
+            raise NotLookedAt("only the coordinator places lanes")
+        if self._inventory is None:
+            raise NotLookedAt("there is no valid inventory here")
+        if self._loaded.settings.coordinator.data_at != "kafka":
+            return ok("none is needed: coordinator.data_at is origin")
+        return judge_racks(self._inventory, self.cluster.racks)
 
     def _topics_check(
         self, judged: Callable[[tuple[Topic, ...], Cluster], Verdict]

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from agents.base.text import to_one_line
 from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.paths import MeasuredPath, MeasuredPaths
-from agents.core.model.inventory import find_site_of_rack
+from agents.core.model.inventory import find_site_of_rack, find_unknown_racks
 from agents.core.model.plan import Broker, PathBasis
 from agents.core.model.topology import Partition, WorkerKind
 from kernels import RttModel, Weights, compute_terms, lane_table, make_problem, node_table
@@ -24,6 +25,8 @@ from kernels.tables import MOST_PATH_MS, Floats, Ints
 
 NO_BROKER = -1
 """The broker of lanes whose partition has no known leader."""
+SHOWN, RACK_SHOWN = 3, 20
+"""How many racks a message names, and how much of each."""
 
 
 @dataclass(slots=True)
@@ -56,6 +59,23 @@ class DataPaths:
     def site_of(self, broker: int) -> str:
         """The inventory's site that the broker's rack names; empty if it names none."""
         return find_site_of_rack(self.fleet.inventory, self.racks.get(broker, ""))
+
+    def describe_unknown_racks(self) -> dict[str, str]:
+        """The trouble of racks that name no site, by what it is about; empty if there is none. A
+        broker without a rack causes none: `status` says so until its round trips are measured."""
+        unknown = find_unknown_racks(self.fleet.inventory, self.racks) if self.at_kafka else {}
+        racks = sorted(unknown.keys() - {""})
+        if not racks:
+            return {}
+        brokers = ", ".join(str(b) for b in sorted(b for r in racks for b in unknown[r])[:SHOWN])
+        shown = ", ".join(f'"{to_one_line(rack, RACK_SHOWN)}"' for rack in racks[:SHOWN])
+        more = " and more" if racks[SHOWN:] else ""
+        text = (
+            f"Kafka's racks {shown}{more} (broker {brokers}) name no site of the inventory. Until "
+            "workers have measured the round trips, all nodes count as equally near to these "
+            f"brokers. Add them to the [[site]] where they are: racks = [{shown}]."
+        )
+        return {"": text}
 
     def paths_to(self, broker: int) -> Mapping[str, MeasuredPath]:
         """The round trips to this broker that were measured, by worker."""

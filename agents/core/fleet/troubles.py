@@ -41,6 +41,7 @@ class TroubleKind(StrEnum):
     WORKER_HELD = "worker_held"
     LANE_HELD_UP = "lane_held_up"
     PATH_DOUBTED = "path_doubted"
+    RACK_UNKNOWN = "rack_unknown"
 
 
 _ORDER = {kind: i for i, kind in enumerate(TroubleKind)}

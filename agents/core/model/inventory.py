@@ -178,6 +178,18 @@ def find_site_of_rack(inventory: Inventory, rack: str) -> str:
     return ""
 
 
+def find_unknown_racks(inventory: Inventory, racks: Mapping[int, str]) -> dict[str, list[int]]:
+    """The racks that name no site, each with its brokers; `""`: those without a rack. None if all
+    nodes are at one site, since all brokers are then as near to each of them. `racks`: by
+    broker."""
+    found: dict[str, list[int]] = {}
+    if len({w.site for w in inventory.workers_of(WorkerKind.NODE)}) > 1:
+        for broker, rack in sorted(racks.items()):
+            if not find_site_of_rack(inventory, rack):
+                found.setdefault(rack, []).append(broker)
+    return found
+
+
 def _workers_from_rows(
     kind: WorkerKind, rows: Iterable[_Worker], sites: Mapping[str, Site], origin: str
 ) -> dict[str, WorkerSpec]:

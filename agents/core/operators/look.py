@@ -121,7 +121,8 @@ def _describe_brokers(brokers: Sequence[Broker]) -> list[str]:
     if unknown:
         lines.append(
             f"RTT to {_name_brokers(unknown)}: not measured yet, and no rack names a site of the "
-            "inventory. For their lanes all nodes count as equally near."
+            "inventory. For their lanes all nodes count as equally near. Set broker.rack to the "
+            "site's name, or list the rack in [[site]] racks."
         )
     if any(b.id == NO_BROKER for b in brokers):
         lines.append(

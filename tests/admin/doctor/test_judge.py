@@ -6,6 +6,7 @@ import datetime
 import ssl
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from agents.admin.doctor.judge import fleet, host, kafka, xmpp
@@ -23,8 +24,16 @@ from agents.admin.doctor.judge.verdict import (
     skipped,
     warning,
 )
+from agents.core.model.inventory import Inventory
 from agents.core.model.placement import Placed, PlacementTable, State
-from agents.core.model.topology import KINDS, TOPICS_OF_ANALYTICS, Partition, WorkerKind
+from agents.core.model.topology import (
+    KINDS,
+    TOPICS_OF_ANALYTICS,
+    Partition,
+    Site,
+    WorkerKind,
+    WorkerSpec,
+)
 from agents.kafka.topics import Topic, fleet_topics
 from agents.kafka.verification import BrokerLooked
 from agents.settings import Kafka, Settings, Xmpp
@@ -472,3 +481,31 @@ def test_a_far_broker_with_small_buffers_is_told_with_what_passes() -> None:
     assert "broker 2 is 150 ms away and has socket.send.buffer.bytes=102400" in verdict.found
     assert "at most 683 kB/s" in verdict.found
     assert "set socket.receive.buffer.bytes to -1" in verdict.todo
+
+
+TWO_SITES = Inventory(
+    {n: Site(n, 50.0, 8.0, region) for n, region in (("ams", "west"), ("fra", "west"))},
+    {
+        w.worker: w
+        for n in ("ams", "fra")
+        for w in (WorkerSpec(f"node-{n}", WorkerKind.NODE, n, 1.0),)
+    },
+)
+
+
+def test_a_rack_that_names_no_site_is_told_with_what_to_set() -> None:
+    verdict = kafka.judge_racks(
+        TWO_SITES, {1: "ams", 2: "use1-az4", 3: "use1-az4", 4: "", 5: "west"}
+    )
+    assert verdict.level is WARNING
+    assert 'broker 2, 3: rack "use1-az4" names no site' in verdict.found
+    assert 'broker 5: rack "west" names no site' in verdict.found, "two sites are in that region"
+    assert "broker 4: no rack" in verdict.found
+    assert 'racks = ["use1-az4"]' in verdict.todo
+    assert "set broker.rack to the site's name" in verdict.todo
+
+
+def test_racks_that_name_sites_and_a_fleet_at_one_site_need_nothing() -> None:
+    assert kafka.judge_racks(TWO_SITES, {1: "ams", 2: "fra"}) == ok("brokers are at ams, fra")
+    one = msgspec.structs.replace(TWO_SITES, workers={"node-ams": TWO_SITES.workers["node-ams"]})
+    assert kafka.judge_racks(one, {1: "", 2: "use1-az4"}).level is OK

@@ -39,6 +39,7 @@ from agents.core.model.topology import (
     MAIN,
     TOPICS_OF_ANALYTICS,
     Partition,
+    Site,
     WorkerKind,
     WorkerSpec,
     kind_from_name,
@@ -83,6 +84,7 @@ listener.security.protocol.map=CONTROLLER:SASL_PLAINTEXT,PLAINTEXT:PLAINTEXT,SAS
 transaction.max.timeout.ms=30000
 offsets.retention.minutes=60
 auto.create.topics.enable=true
+broker.rack=use1-az4
 """
 
 
@@ -285,6 +287,16 @@ async def test_an_address_that_a_broker_advertises_and_nobody_has_is_named(place
     )
     for key in ("kafka limits", "fleet placement"):
         named(found, key, "`kafka listeners` is at fault", level=Level.SKIPPED)
+
+
+async def test_a_rack_that_names_no_site_is_told_with_what_to_set(place: Place) -> None:
+    sites = {s: Site(s, 1.0, 1.0, s) for s in ("ams", "fra")}
+    nodes = {f"node-{s}": WorkerSpec(f"node-{s}", WorkerKind.NODE, s, 1.0) for s in sites}
+    made = loaded(kafka=place.kafka, coordinator=COORDINATOR)
+    check = KafkaCheck(made, Whom("geolane"), inventory=Inventory(sites, nodes))
+    found = await findings(check.list_checks(), "kafka racks")
+    named(found, "kafka racks", 'rack "use1-az4" names no site', level=Level.WARNING)
+    assert found["kafka racks"].todo.endswith('racks = ["use1-az4"]')
 
 
 async def test_a_proxy_on_the_way_is_told(server_folder: Path) -> None:

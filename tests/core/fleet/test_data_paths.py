@@ -14,6 +14,7 @@ import pytest
 
 from agents.core.fleet.placing_inputs import FleetChange
 from agents.core.fleet.topic_checks import StreamsLooked
+from agents.core.fleet.troubles import TroubleKind
 from agents.core.model.messages import PathReport
 from agents.core.model.plan import PathBasis
 from agents.core.model.topology import WorkerKind
@@ -130,9 +131,34 @@ def test_a_broker_of_which_nothing_is_known_is_equally_near_to_all_nodes_and_thi
     tell_leaders(w, dict.fromkeys(range(LANES), 2), {2: "use1-az4"})
     w.fair(20)
     assert "RTT to broker 2: not measured yet, and no rack names a site" in status(w)
+    assert "Set broker.rack to the site's name, or list the rack" in status(w)
     assert "The RTT to broker 2 is not known yet" in explained(w, 0)
     assert "(not known yet); busiest" in status(w)
     assert sorted(nodes_of(w).values()) == [4, 4, 4]
+
+
+def test_racks_that_name_no_site_are_one_trouble_until_the_inventory_lists_them() -> None:
+    w = World(nodes=3, lanes=LANES, data_at_kafka=True)
+    look = StreamsLooked({}, {}, {}, racks={1: "use1-az4", 2: "x" * 500, 3: "", 4: "s1"})
+    w.tell(look)
+    w.tell(look)
+    (trouble,) = w.core.news.troubles.list_worst_first()
+    assert trouble.kind is TroubleKind.RACK_UNKNOWN
+    assert 'racks "use1-az4", "xxxx' in trouble.text
+    assert "(broker 1, 2) name no site" in trouble.text
+    assert trouble.text.endswith("]."), "not cut"
+    assert "name no site" in status(w)
+    assert len([n for n in w.noted if n.kind == "alert" and "name no site" in n.text]) == 1
+    site = replace(w.inv.sites["s2"], racks=("use1-az4", "x" * 500))
+    w.read(msgspec.structs.replace(w.inv, sites={**w.inv.sites, "s2": site}))
+    w.tell(look)
+    assert w.core.news.troubles.list_worst_first() == []
+
+
+def test_racks_do_not_matter_where_lanes_go_to_the_origin_of_events() -> None:
+    w = World(nodes=3, lanes=LANES)
+    w.tell(StreamsLooked({}, {}, {}, racks={1: "use1-az4"}))
+    assert w.core.news.troubles.list_worst_first() == []
 
 
 def test_a_rack_that_names_a_site_places_its_lanes_before_anything_is_measured() -> None:

@@ -4,10 +4,11 @@ is a warning."""
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agents.admin.doctor.judge.verdict import Verdict, fault, merge_verdicts, ok, skipped, warning
-from agents.base.text import counted
+from agents.base.text import counted, to_one_line
+from agents.core.model.inventory import Inventory, find_site_of_rack, find_unknown_racks
 from agents.kafka.topics import Topic, has_right_partitions, is_right_value
 from agents.kafka.verification import BEFORE_4_0, UNREADABLE, BrokerLooked, find_danger
 from agents.kafka.wire import Operation
@@ -39,10 +40,12 @@ class TopicDescription:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """`brokers`: id -> address. `topics`: by name, only those that exist."""
+    """`brokers`: id -> address. `topics`: by name, only those that exist. `racks`: by broker, empty
+    if it has none."""
 
     brokers: Mapping[int, tuple[str, int]]
     topics: Mapping[str, TopicDescription]
+    racks: Mapping[int, str] = field(default_factory=dict)
 
 
 def _alter_command(topic: str, key: str, value: str) -> str:
@@ -351,6 +354,29 @@ def judge_listeners(all_of_them: Mapping[str, str]) -> Verdict:
         )
     said = "; ".join(f"{address} is advertised, but {why}" for address, why in away.items())
     return fault(said, "correct advertised.listeners on that broker, or its name (DNS) here")
+
+
+def judge_racks(inventory: Inventory, racks: Mapping[int, str]) -> Verdict:
+    """Whether the brokers' racks name sites of the inventory. `racks`: by broker."""
+    verdicts = []
+    for rack, brokers in find_unknown_racks(inventory, racks).items():
+        few = ", ".join(map(str, brokers[:NAMED_AT_MOST]))
+        named = f"broker {few}" + (" and more" if brokers[NAMED_AT_MOST:] else "")
+        if rack:
+            shown = to_one_line(rack, 40)
+            found = f'{named}: rack "{shown}" names no site of the inventory'
+            todo = f'add it to the [[site]] where it is: racks = ["{shown}"]'
+        else:
+            found = f"{named}: no rack, so its site is not known"
+            todo = "set broker.rack to the site's name in its server.properties, and restart it"
+        verdicts.append(warning(found, todo))
+    sites = sorted({s for rack in racks.values() if (s := find_site_of_rack(inventory, rack))})
+    return merge_verdicts(
+        f"brokers are at {', '.join(sites[:NAMED_AT_MOST])}"
+        if sites
+        else "all nodes are at one site",
+        *verdicts,
+    )
 
 
 NAMED_AT_MOST = 8
