@@ -7,6 +7,7 @@ TELEMETRY = "urn:geolane:telemetry:1"
 LANES = "urn:geolane:lanes:1"
 PLACEMENT = "urn:geolane:placement:1"
 FEED = "urn:geolane:feed:1"
+GEO = "urn:geolane:geo:1"
 OPERATOR = "urn:geolane:operator:1"
 OURS = (NODE, TELEMETRY, LANES, PLACEMENT, FEED)
 

@@ -22,6 +22,7 @@ from agents.core.model.messages import (
     WorkerCommand,
 )
 from plugins import namespaces as ns
+from plugins.forms import Fields, fields_from_form, fields_to_form, require_one_value
 from plugins.values import (
     BIGGEST,
     BadStanza,
@@ -57,8 +58,6 @@ _ERROR_TYPES = {
     "internal-server-error": "wait",
 }
 
-Fields = dict[str, list[str]]
-
 
 class StaleStanza(ElementBase):  # type: ignore[misc]
     """The epoch that the worker has already seen; sent beside `<conflict/>`.
@@ -81,46 +80,6 @@ def is_worker_command(iq: Iq) -> bool:
     """Whether this IQ is a command of ours, well formed or not."""
     command = iq.xml.find(COMMAND_TAG)
     return command is not None and command.get("node", "").startswith(NODE_PREFIX)
-
-
-# Forms.
-
-
-def _fields_to_form(kind: str, node: str, fields: Iterable[tuple[str, list[str]]]) -> ET.Element:
-    form = ET.Element(f"{{{ns.DATA}}}x", type=kind)
-    hidden = ET.SubElement(form, f"{{{ns.DATA}}}field", var="FORM_TYPE", type="hidden")
-    ET.SubElement(hidden, f"{{{ns.DATA}}}value").text = node
-    for name, values in fields:
-        field = ET.SubElement(form, f"{{{ns.DATA}}}field", var=name)
-        if name == "lanes":
-            field.set("type", "text-multi")
-        for value in values:
-            ET.SubElement(field, f"{{{ns.DATA}}}value").text = value
-    return form
-
-
-def _fields_from_form(command: ET.Element, kind: str) -> Fields:
-    """The fields of the command's one form of type `kind`, whose FORM_TYPE must be the command's
-    node."""
-    form = require_only_child(command, f"{{{ns.DATA}}}x")
-    if form.get("type") != kind:
-        raise BadStanza(f"form: type {kind} is needed")
-    fields: Fields = {}
-    for field in form.iterfind(f"{{{ns.DATA}}}field"):
-        name = field.get("var", "")
-        if name in fields:
-            raise BadStanza(f"{name}: twice")
-        fields[name] = [value.text or "" for value in field.iterfind(f"{{{ns.DATA}}}value")]
-    if fields.get("FORM_TYPE") != [command.get("node")]:
-        raise BadStanza("FORM_TYPE: the command's node is needed")
-    return fields
-
-
-def _require_one_value(fields: Fields, name: str) -> str:
-    values = fields.get(name, [])
-    if len(values) != 1:
-        raise BadStanza(f"{name}: one value is needed")
-    return values[0]
 
 
 def _lanes_to_text(lanes: Iterable[Grant]) -> list[str]:
@@ -159,7 +118,7 @@ def command_to_xml(command: WorkerCommand) -> ET.Element:
         fields += [("topic", [command.topic]), ("lanes", _lanes_to_text(command.lanes))]
     node = NODE_PREFIX + _NAMES[type(command)]
     root = ET.Element(COMMAND_TAG, node=node, action="execute")
-    root.append(_fields_to_form("submit", node, fields))
+    root.append(fields_to_form("submit", node, fields))
     return root
 
 
@@ -169,26 +128,26 @@ def command_from_iq(iq: Iq) -> WorkerCommand:
     if root.get("action", "execute") != "execute" or root.get("sessionid"):
         raise BadStanza("action: must be execute, the only step of these commands")
     name = root.get("node", "").removeprefix(NODE_PREFIX)
-    fields = _fields_from_form(root, "submit")
-    leader_epoch = parse_integer(_require_one_value(fields, "leader_epoch"), "leader_epoch")
-    boot = parse_word(_require_one_value(fields, "boot"), "boot")
+    fields = fields_from_form(root, "submit")
+    leader_epoch = parse_integer(require_one_value(fields, "leader_epoch"), "leader_epoch")
+    boot = parse_word(require_one_value(fields, "boot"), "boot")
     match name:
         case "lease":
             return LeaseCommand(
                 leader_epoch,
                 boot,
                 transactional_id=parse_word(
-                    _require_one_value(fields, "transactional_id"), "transactional_id"
+                    require_one_value(fields, "transactional_id"), "transactional_id"
                 ),
                 producer_id=parse_integer(
-                    _require_one_value(fields, "producer_id"), "producer_id", -1, BIGGEST * 1000
+                    require_one_value(fields, "producer_id"), "producer_id", -1, BIGGEST * 1000
                 ),
                 producer_epoch=parse_integer(
-                    _require_one_value(fields, "producer_epoch"), "producer_epoch", -1, 32767
+                    require_one_value(fields, "producer_epoch"), "producer_epoch", -1, 32767
                 ),
             )
         case "assign" | "release":
-            where = parse_topic(_require_one_value(fields, "topic"), "topic")
+            where = parse_topic(require_one_value(fields, "topic"), "topic")
             lanes = _lanes_from_text(fields, COMMAND_LANES_LIMIT)
             if len({grant.n for grant in lanes}) != len(lanes):
                 raise BadStanza("lanes: a lane is listed twice")
@@ -213,7 +172,7 @@ def command_from_iq(iq: Iq) -> WorkerCommand:
 def answer_to_xml(node: str, answer: WorkerAnswer) -> ET.Element:
     """The completed `<command/>` that answers a command of this `node`."""
     root = ET.Element(COMMAND_TAG, node=node, status="completed")
-    root.append(_fields_to_form("result", node, [("lanes", _lanes_to_text(answer.lanes))]))
+    root.append(fields_to_form("result", node, [("lanes", _lanes_to_text(answer.lanes))]))
     return root
 
 
@@ -222,7 +181,7 @@ def answer_from_result(iq: Iq) -> WorkerAnswer:
     root = require_only_child(iq.xml, COMMAND_TAG)
     if root.get("status") != "completed":
         raise BadStanza("status: completed is needed")
-    return WorkerAnswer(_lanes_from_text(_fields_from_form(root, "result"), ANSWER_LANES_LIMIT))
+    return WorkerAnswer(_lanes_from_text(fields_from_form(root, "result"), ANSWER_LANES_LIMIT))
 
 
 def make_refusal(iq: Iq, condition: str, text: str = "", stale: int | None = None) -> Iq:

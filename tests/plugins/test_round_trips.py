@@ -156,7 +156,7 @@ def test_an_assign_looks_as_the_protocol_says() -> None:
         ET.canonicalize(x, strip_text=True)
         for x in (ET.tostring(lanes.command_to_xml(command)), expected)
     ]
-    assert _plain(canonical[0]) == _plain(canonical[1])
+    assert plain(canonical[0]) == plain(canonical[1])
 
 
 def test_a_dry_run_looks_as_the_documentation_says() -> None:
@@ -179,8 +179,8 @@ def test_a_dry_run_looks_as_the_documentation_says() -> None:
       <field var='text' type='fixed'><value>Lane 3 would go.</value></field></x></command>"""  # noqa: E501
     sent = commands.make_answer(iq_with(commands.command_step_to_xml("x")), reply).xml[0]
     canonical = [ET.canonicalize(x, strip_text=True) for x in (ET.tostring(sent), expected)]
-    assert _plain(canonical[0]) == _plain(canonical[1])
+    assert plain(canonical[0]) == plain(canonical[1])
 
 
-def _plain(canonical: str) -> list[tuple[str, dict[str, str], str | None]]:
+def plain(canonical: str) -> list[tuple[str, dict[str, str], str | None]]:
     return [(x.tag, dict(x.attrib), x.text) for x in ET.fromstring(canonical).iter()]

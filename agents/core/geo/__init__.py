@@ -1,0 +1,1 @@
+"""What the maps microservice tells of places: names, and the traffic around a lane."""
