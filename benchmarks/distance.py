@@ -2,7 +2,7 @@
 latency and backlog of one node at several round-trip times, and the same events under several ways
 to place lanes. Everything is live. Writes docs/distance.md.
 
-    python -m benchmarks.distance [--rounds N] [--before PATH] [--only PART] [--any-load]
+    python -m benchmarks.distance [--rounds N] [--before PATH] [--only PART] [--proxied] [--any-load]
 
 `--before`: a checkout of an older version, which is measured beside this one, by turns. Without it,
 recorded figures stand beside, and are marked as such."""
@@ -26,7 +26,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
@@ -37,10 +36,9 @@ from agents.kafka.connection import client_kwargs
 from agents.kafka.offsets import Offsets
 from agents.kafka.topics import Topic, ensure_topics
 from agents.local.demo.flights import endless_events, sample_events
-from agents.local.servers.delay_proxy import DelayProxy
-from agents.local.servers.delays import Delays, DistantBroker
 from benchmarks import distance_live
 from benchmarks.__main__ import LANES, fill, lane_records
+from benchmarks.distant_ground import BUFFERS, DEFAULT, Distance, distance
 from benchmarks.tables import ROOT, machine, now
 
 PAGE = ROOT / "docs" / "distance.md"
@@ -48,7 +46,6 @@ PLOT = ROOT / "docs" / "distance.svg"
 WORKER = Path(__file__).with_name("distant_worker.py")
 RTTS_MS = (0, 20, 80, 150, 300)
 MOST_LOAD = 2.0
-NEAR = "0"
 NOW, BEFORE = "now", "before"
 RAW = 2
 RATE_EPS = 200.0
@@ -56,9 +53,6 @@ RATE_LANES = 4
 WARM_S, WARM_ROUND_TRIPS = 6.0, 50
 """A node that begins far away first has to catch up with what came while it connected."""
 READY_S = 60.0
-WINDOWS = {"default": 168_000, "system": 4 << 20}
-"""What is on the way at most, by the socket buffers: with Kafka's default of 100 KiB, 1.12 MB/s were
-seen at 150 ms of packets that were really delayed; the system's send buffer grows to 4 MiB."""
 T_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
 """Student's t, two-sided, by number of values."""
 
@@ -85,44 +79,47 @@ WHAT = {
 
 @dataclass(frozen=True)
 class Ground:
-    """One broker, a site for each round-trip time, and what all measurements share."""
+    """What all measurements share."""
 
-    broker: DistantBroker
-    proxy: DelayProxy
+    way: Distance
     lane_map: LaneMap
     lane_map_file: Path
     events: int
     seconds: float
     bound_s: float
 
-    def kafka_at(self, rtt_ms: int) -> settings.Kafka:
-        bootstrap = self.broker.bootstrap_at(str(rtt_ms))
-        return msgspec.structs.replace(self.broker.kafka, bootstrap=bootstrap)
-
 
 @asynccontextmanager
-async def ground(events: int, seconds: float, bound_s: float) -> AsyncIterator[Ground]:
+async def ground(
+    events: int, seconds: float, bound_s: float, proxied: bool
+) -> AsyncIterator[Ground]:
     with tempfile.TemporaryDirectory(prefix="geolane-distance-") as path:
         os.chmod(path, 0o711)  # the broker's own user may pass through
         folder = Path(path)
-        delays = Delays(NEAR, {str(ms): float(ms) for ms in RTTS_MS}, folder)
-        broker = DistantBroker(folder / "kafka", delays)
-        async with DelayProxy(broker.links) as proxy:
-            try:
-                await broker.start(120)
-                lane_map = build_lane_map(
-                    islice(sample_events(), 20_000), RATE_LANES, 4, 1, total_eps=RATE_EPS
-                )
-                file = folder / "lane-map"
-                file.write_bytes(lane_map.encode())
-                yield Ground(broker, proxy, lane_map, file, events, seconds, bound_s)
-            finally:
-                await broker.stop()
+        async with distance(folder, proxied) as way:
+            lane_map = build_lane_map(
+                islice(sample_events(), 20_000), RATE_LANES, 4, 1, total_eps=RATE_EPS
+            )
+            file = folder / "lane-map"
+            file.write_bytes(lane_map.encode())
+            yield Ground(way, lane_map, file, events, seconds, bound_s)
+
+
+@asynccontextmanager
+async def distant_node(
+    on: Ground, version: Path, rtt_ms: int, buffers: str, **task: Any
+) -> AsyncIterator[None]:
+    """A node with its partitions assigned, at this round-trip time."""
+    if rtt_ms:
+        await on.way.set_rtt_ms(rtt_ms, buffers)
+    kafka = on.way.kafka_far(buffers) if rtt_ms else on.way.kafka_near(buffers)
+    async with worker(version, kafka, on.way.enter if rtt_ms else (), kind="node", **task):
+        yield
 
 
 @asynccontextmanager
 async def worker(
-    version: Path, kafka: settings.Kafka, **task: Any
+    version: Path, kafka: settings.Kafka, enter: Sequence[str] = (), **task: Any
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """A node or router of that version of the project, with its partitions assigned."""
     login = {
@@ -130,6 +127,7 @@ async def worker(
         for name in ("bootstrap", "security", "username", "password_file")
     }
     process = await asyncio.create_subprocess_exec(
+        *enter,
         sys.executable,
         "-P",
         str(WORKER),
@@ -162,15 +160,15 @@ async def measure_visible(on: Ground, version: Path, rtt_ms: int) -> tuple[float
     router and reader are near, the node is at this round-trip time."""
     name = f"v{uuid.uuid4().hex[:8]}"
     raw, lanes, clean, dead = (f"{name}-{what}" for what in ("raw", "lanes", "clean", "dead"))
-    near = on.kafka_at(0)
+    near = on.way.kafka_near(DEFAULT)
     topics = (Topic(raw, RAW, 64), Topic(dead, 1, 64))
     await ensure_topics(near, (*topics, *(Topic(t, RATE_LANES, 64) for t in (lanes, clean))))
-    router = {"kind": "router", "source": raw, "sink": lanes, "partitions": RAW}
-    node = {"kind": "node", "source": lanes, "sink": clean, "partitions": RATE_LANES}
+    router: dict[str, Any] = {"kind": "router", "source": raw, "sink": lanes, "partitions": RAW}
+    node: dict[str, Any] = {"source": lanes, "sink": clean, "partitions": RATE_LANES}
     more = {"dead": dead, "lane_map": str(on.lane_map_file)}
     async with (
         worker(version, near, group=f"{name}-r", **router, **more),
-        worker(version, on.kafka_at(rtt_ms), group=f"{name}-n", **node, **more),
+        distant_node(on, version, rtt_ms, DEFAULT, group=f"{name}-n", **node, **more),
     ):
         warm_s = WARM_S + WARM_ROUND_TRIPS * rtt_ms / 1000
         reading = asyncio.create_task(read_latencies(near, clean, warm_s, on.seconds))
@@ -227,17 +225,15 @@ async def read_latencies(
 async def measure_backlog(on: Ground, version: Path, rtt_ms: int, buffers: str) -> float:
     """Events/s that a node at this round-trip time drains, from its assignment until nothing is
     left, or until the bound."""
-    if rtt_ms:
-        await on.proxy.change_link(str(rtt_ms), window_bytes=WINDOWS[buffers])
     name = f"b{uuid.uuid4().hex[:8]}"
-    near = on.kafka_at(0)
+    near = on.way.kafka_near(buffers)
     clean, dead = f"{name}-clean", f"{name}-dead"
     await ensure_topics(near, (Topic(clean, LANES, 512), Topic(dead, 1, 64)))
-    node = {"kind": "node", "source": BACKLOG, "sink": clean, "partitions": LANES}
+    node: dict[str, Any] = {"source": BACKLOG, "sink": clean, "partitions": LANES}
     offsets = Offsets(near, name)
     await offsets.start()
     parts = [Partition(f"{MAIN}/{BACKLOG}", n) for n in range(LANES)]
-    async with worker(version, on.kafka_at(rtt_ms), group=name, dead=dead, **node):
+    async with distant_node(on, version, rtt_ms, buffers, group=name, dead=dead, **node):
         begun, done = time.monotonic(), 0
         while done < on.events and time.monotonic() - begun < on.bound_s:
             await asyncio.sleep(0.05)
@@ -245,8 +241,6 @@ async def measure_backlog(on: Ground, version: Path, rtt_ms: int, buffers: str) 
             done = sum(at[0] for at in committed.values() if at is not None)
         took_s = time.monotonic() - begun
     await offsets.stop()
-    if rtt_ms:
-        await on.proxy.change_link(str(rtt_ms), window_bytes=0)
     return done / took_s
 
 
@@ -266,8 +260,11 @@ async def measure(on: Ground, versions: dict[str, Path], rounds: int, only: Sequ
         print(f"{figure}, {side}, {rtt_ms} ms: {value:,.0f} (load {load:.1f})", file=sys.stderr)
 
     if "backlog" in only:
-        await ensure_topics(on.kafka_at(0), (Topic(BACKLOG, LANES, 4096),))
-        await fill(on.kafka_at(0), BACKLOG, lane_records(on.events, on.lane_map))
+        for kafka in {
+            on.way.kafka_near(b).bootstrap: on.way.kafka_near(b) for b in BUFFERS
+        }.values():
+            await ensure_topics(kafka, (Topic(BACKLOG, LANES, 4096),))
+            await fill(kafka, BACKLOG, lane_records(on.events, on.lane_map))
     for _ in range(rounds):
         for rtt_ms in RTTS_MS:
             for side, version in versions.items():
@@ -276,7 +273,7 @@ async def measure(on: Ground, versions: dict[str, Path], rounds: int, only: Sequ
                     note("visible p50", side, rtt_ms, p50)
                     note("visible p99", side, rtt_ms, p99)
                 if "backlog" in only:
-                    for buffers in WINDOWS:
+                    for buffers in BUFFERS:
                         rate = await measure_backlog(on, version, rtt_ms, buffers)
                         note(f"backlog {buffers}", side, rtt_ms, rate)
     return found
@@ -326,12 +323,9 @@ def write(parts: dict[str, str]) -> None:
 HEAD = """# Distance
 
 What does it cost if a node is far from Kafka, and what does it bring that geolane knows? Everything here is live: real processes, a real
-Kafka, and a proxy that passes everything on later, as `geolane up --delays` has it ([operating.md](operating.md#real-delays)).
+Kafka, and delays that are real, too: as root, packets are delayed between network namespaces; else, and for where lanes are, everything
+goes through the proxy of `geolane up --delays` ([operating.md](operating.md#real-delays)), which is 8 to 17 % too fast for a transaction.
 `python -m benchmarks.distance` measures it again and writes this page.
-
-The proxy is 8 to 17 % too fast: compared with packets that were really delayed, a transaction took that much less time through it at a
-round trip of 80 ms, since it has no slow start. For the backlog, a window stands for the socket buffers: 168 kB are on the way at most
-with Kafka's default of 100 KiB (`socket.send.buffer.bytes`), which is what passed at 150 ms over a real one; 4 MiB with the system's.
 
 ## A node at a distance
 
@@ -385,6 +379,9 @@ def main() -> None:
     parser.add_argument("--live-events", type=int, default=3_000, help="of each way to place lanes")
     parser.add_argument("--seconds", type=float, default=15.0, help="of each visible latency")
     parser.add_argument("--bound-s", type=float, default=30.0, help="of each backlog")
+    parser.add_argument(
+        "--proxied", action="store_true", help="a proxy, though packets could be delayed"
+    )
     parser.add_argument("--any-load", action="store_true", help="measure on a busy machine, too")
     parser.add_argument("--no-write", action="store_true")
     options = parser.parse_args()
@@ -396,11 +393,13 @@ def main() -> None:
     if {"visible", "backlog"} & set(only):
         versions = {NOW: ROOT} | ({BEFORE: options.before.resolve()} if options.before else {})
 
-        async def run() -> Found:
-            async with ground(options.events, options.seconds, options.bound_s) as on:
-                return await measure(on, versions, options.rounds, only)
+        async def run() -> tuple[Found, str]:
+            asked = options.events, options.seconds, options.bound_s, options.proxied
+            async with ground(*asked) as on:
+                return await measure(on, versions, options.rounds, only), on.way.about
 
-        parts["node"] = f"{table(asyncio.run(run()), BEFORE in versions)}\n\n{now()}; {about}"
+        found, way = asyncio.run(run())
+        parts["node"] = f"{table(found, BEFORE in versions)}\n\n{now()}; {about} {way}"
     if "policies" in only:
         live = asyncio.run(distance_live.measure_policies(options.rounds, options.live_events))
         picture = f"![p50, p75 and p99 of each way]({PLOT.name})"
