@@ -1,26 +1,29 @@
-"""All tests: `python -m tests`. Those that start servers of their own and wait more than they
-compute run beside all others, in a pytest of their own; what it says comes when the others are
-done."""
+"""All tests: `python -m tests`. They run in three parts side by side, since much of their time is
+waiting: those with whole stacks, those with other servers of their own or Flink, and all others.
+What the first two say comes when the others are done."""
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 PYTEST = (sys.executable, "-m", "pytest", "--durations=10")
-OTHERS = (*PYTEST, "-m", "not stack")
-STACKS = (*PYTEST, "-vv", "--maxfail=10", "-m", "stack")
+STACKS, ANALYTICS = "tests/stack", "tests/analytics"
+OTHERS = (*PYTEST, "-m", "not stack", f"--ignore={ANALYTICS}")
+WITH_STACKS = (*PYTEST, "-vv", "--maxfail=10", STACKS)
+WITH_FLINK = (*PYTEST, "-vv", ANALYTICS)
+WITH_SERVERS = (*PYTEST, "-vv", "-m", "stack", f"--ignore={STACKS}", f"--ignore={ANALYTICS}")
 
 ROOT = Path(__file__).parents[1]
 OURS = ("agents", "plugins", "kernels", "ejabberd", "tests", "benchmarks")
 LONG_LINES = 600
-LONGEST_S = 45 * 60.0  # both together take 15 minutes on two cores
+LONGEST_S = 45 * 60.0  # all together take 15 minutes on two cores
 ENDING_S = 60.0  # after Ctrl-C, which a test may swallow
 
 
@@ -32,44 +35,83 @@ def long_files() -> Iterator[str]:
             yield f"{path.relative_to(ROOT)} ({lines})"
 
 
-def wait_for(pytest: subprocess.Popen[bytes], until: float, said: BinaryIO | None = None) -> int:
-    """Copy what it says into `said` to standard output until it ends. At the time `until` it is
-    told to end: it then prints what each of its threads does. Returns its exit code."""
-    told = False
-    while (code := pytest.poll()) is None:
-        copy(said)
-        if time.monotonic() > until and not told:
-            print("The tests have not ended in time; they end now:", flush=True)
-            pytest.send_signal(signal.SIGABRT)  # pytest's faulthandler prints all stacks
-            told = True
-        time.sleep(0.2)
-    copy(said)
-    return code
+class Part:
+    """Commands that run one after the other, beside other parts. `code`: the worst exit status."""
 
+    def __init__(self, title: str, *commands: Sequence[str]) -> None:
+        self._title, self._commands = title, list(commands)
+        self._out = tempfile.TemporaryFile()  # noqa: SIM115  closed when we end
+        self._shown = self._code = 0
+        self._running: subprocess.Popen[bytes] | None = None
+        self.is_over()
 
-def copy(said: BinaryIO | None) -> None:
-    """What is new in `said` goes to standard output."""
-    if said is not None and (new := said.read()):
-        sys.stdout.buffer.write(new)
+    def is_over(self) -> bool:
+        """Whether all its commands have ended. Starts the next one when one has."""
+        if self._running is not None:
+            if (code := self._running.poll()) is None:
+                return False
+            self._code = self._code or code
+            self._running = None
+        if not self._commands:
+            return True
+        command = self._commands.pop(0)
+        self._running = subprocess.Popen(command, stdout=self._out, stderr=subprocess.STDOUT)
+        return False
+
+    @property
+    def code(self) -> int:
+        return self._code
+
+    def show(self) -> None:
+        """What is new of its output goes to standard output."""
+        if not self._shown:
+            print(f"{self._title}:", flush=True)
+        while new := os.pread(self._out.fileno(), 1 << 16, self._shown):
+            self._shown += len(new)
+            sys.stdout.buffer.write(new)
         sys.stdout.flush()
+
+    def start_no_more(self) -> None:
+        """The command that runs is its last."""
+        self._commands.clear()
+
+    def abort(self) -> None:
+        """Pytest's faulthandler prints the stacks of all threads."""
+        self.start_no_more()
+        if self._running is not None:
+            self._running.send_signal(signal.SIGABRT)
+
+
+def wait_for(parts: Sequence[Part], until: float) -> int:
+    """Show what each says, one part after the other, until all have ended. At the time `until` they
+    are told to end. Returns the worst exit status."""
+    told = False
+    for part in parts:
+        while part in (running := [p for p in parts if not p.is_over()]):
+            part.show()
+            if time.monotonic() > until and not told:
+                print("The tests have not ended in time; they end now:", flush=True)
+                for p in running:
+                    p.abort()
+                told = True
+            time.sleep(0.2)
+        part.show()
+    return max((abs(p.code) for p in parts), default=0)
 
 
 def main() -> int:
     print(f"More than {LONG_LINES} lines: {', '.join(long_files()) or 'no file'}", flush=True)
-    with tempfile.NamedTemporaryFile() as out, Path(out.name).open("rb") as said:
-        stacks = subprocess.Popen(STACKS, stdout=out, stderr=subprocess.STDOUT)
-        others = subprocess.Popen(OTHERS)
-
-        def wait_for_both(until: float) -> int:
-            codes = [wait_for(others, until)]
-            print("Those with servers of their own:", flush=True)
-            codes.append(wait_for(stacks, until, said))
-            return codes[0] or codes[1]
-
-        try:
-            return wait_for_both(time.monotonic() + LONGEST_S)
-        except KeyboardInterrupt:  # it came to both, and each ends its servers itself
-            return wait_for_both(time.monotonic() + ENDING_S)
+    parts = [
+        Part("All others", OTHERS),
+        Part("Those with whole stacks", WITH_STACKS),
+        Part("Those with Flink, or servers of their own", WITH_FLINK, WITH_SERVERS),
+    ]
+    try:
+        return wait_for(parts, time.monotonic() + LONGEST_S)
+    except KeyboardInterrupt:  # it came to all of them, and each ends its servers itself
+        for part in parts:
+            part.start_no_more()
+        return wait_for(parts, time.monotonic() + ENDING_S)
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ class PlacementLog:
         `lost`."""
         if self._led:
             raise LeadershipLost("this process has led before: it must end, and a new one may lead")
-        await verification.require_safe_brokers(self._kafka)
+        await verification.require_safe_brokers(self._kafka, START_BOUND_S)
         reach = Reach((self._topic,), tuple(kind.group for kind in KINDS))
         maker = LeaseMaker(self._kafka, TRANSACTION_TIMEOUT_MS, lambda _: reach)
         await maker.start(START_BOUND_S)

@@ -21,7 +21,7 @@ from aiokafka.protocol.offset import OffsetRequest
 from agents import settings
 from agents.base import log
 from agents.base.errors import KafkaError, KafkaUnavailable
-from agents.kafka.connection import Link
+from agents.kafka.connection import BOUND_S, Link
 from agents.kafka.wire import CLUSTER_NAME, DescribeFeatures, EndTransaction
 
 KEY = "transaction.partition.verification.enable"
@@ -86,10 +86,11 @@ def find_danger(brokers: Sequence[BrokerLooked]) -> tuple[str, str] | None:
     return None
 
 
-async def read_brokers(kafka: settings.Kafka) -> tuple[BrokerLooked, ...]:
-    """Look at all brokers that answer. Raises KafkaUnavailable if none does, KafkaError."""
+async def read_brokers(kafka: settings.Kafka, bound_s: float = BOUND_S) -> tuple[BrokerLooked, ...]:
+    """Look at all brokers that answer. Raises KafkaUnavailable if none does within `bound_s`,
+    KafkaError."""
     link = Link(kafka, "geolane-verification")
-    await link.start()
+    await link.start(bound_s)
     try:
         nodes = sorted(broker.nodeId for broker in link.client.cluster.brokers())
         found = await asyncio.gather(*(_read_broker(link, node) for node in nodes))
@@ -101,10 +102,10 @@ async def read_brokers(kafka: settings.Kafka) -> tuple[BrokerLooked, ...]:
     return looked
 
 
-async def require_safe_brokers(kafka: settings.Kafka) -> None:
+async def require_safe_brokers(kafka: settings.Kafka, bound_s: float = BOUND_S) -> None:
     """Raises KafkaError if the cluster is known to be unsafe, KafkaUnavailable. A setting that
     cannot be read is only logged: an older account may lack the right, and the default is safe."""
-    brokers = await read_brokers(kafka)
+    brokers = await read_brokers(kafka, bound_s)
     if (wrong := find_danger(brokers)) is not None:
         raise KafkaError(f"{wrong[0]}; {wrong[1]}")
     if any(b.verifies is None for b in brokers):

@@ -56,7 +56,7 @@ async def test_a_failure_says_what_the_system_said(tmp_path: Path) -> None:
         bound.bind(str(dead))
     for url, path, kind in (
         ("http://127.0.0.1:1/", None, ConnectionRefusedError),
-        ("http://nobody.invalid/", None, socket.gaierror),
+        ("http://nobody.localhost/", None, socket.gaierror),
         ("http://localhost/", str(tmp_path / "missing.sock"), FileNotFoundError),
         ("http://localhost/", str(dead), ConnectionRefusedError),
     ):

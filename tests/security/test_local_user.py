@@ -3,6 +3,7 @@ anything."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Iterator
@@ -31,12 +32,14 @@ from tests.kafka.secured import secret
 
 
 async def test_without_a_password_kafka_answers_nothing(kafka_server: KafkaServer) -> None:
-    maker = LeaseMaker(settings.Kafka(bootstrap=kafka_server.broker.bootstrap), 10_000)
-    with pytest.raises(KafkaUnavailable):
-        await maker.start()
+    none = settings.Kafka(bootstrap=kafka_server.broker.bootstrap)
     wrong = msgspec.structs.replace(kafka_server.kafka, username="geolane")
-    with pytest.raises(KafkaUnavailable, match="no broker accepted our login"):
-        await LeaseMaker(wrong, 10_000).start()
+
+    async def refused(kafka: settings.Kafka, why: str) -> None:
+        with pytest.raises(KafkaUnavailable, match=why):
+            await LeaseMaker(kafka, 10_000).start(5.0)
+
+    await asyncio.gather(refused(none, ""), refused(wrong, "no broker accepted our login"))
 
 
 async def test_a_users_own_programs_may_send_events_and_cannot_be_the_leader(

@@ -3,6 +3,7 @@ quickly."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import datetime
 from pathlib import Path
@@ -97,16 +98,19 @@ async def test_who_logs_in_by_certificate_tells_no_password_even_where_there_is_
     _nothing_told(rogue)
 
 
-@pytest.mark.parametrize("iterations", [1, 4095, 2_000_000_000])
 async def test_a_server_that_asks_for_too_little_or_too_much_work_gets_no_proof(
-    place: tuple[settings.Xmpp, Path], iterations: int
+    place: tuple[settings.Xmpp, Path],
 ) -> None:
     xmpp, pem = place
-    rogue = RogueServer(("SCRAM-SHA-256",), pem, iterations)
-    with pytest.raises(NotConnected):
-        await log_in(xmpp, rogue)
-    assert b"<response" not in rogue.heard
-    _nothing_told(rogue)
+
+    async def refuse(iterations: int) -> None:
+        rogue = RogueServer(("SCRAM-SHA-256",), pem, iterations)
+        with pytest.raises(NotConnected):
+            await log_in(xmpp, rogue)
+        assert b"<response" not in rogue.heard
+        _nothing_told(rogue)
+
+    await asyncio.gather(*map(refuse, [1, 4095, 2_000_000_000]))  # each waits for 10 s
 
 
 def _nothing_told(rogue: RogueServer) -> None:
