@@ -64,8 +64,9 @@ class Part:
 
     def show(self) -> None:
         """What is new of its output goes to standard output."""
-        if not self._shown:
+        if self._title:
             print(f"{self._title}:", flush=True)
+            self._title = ""
         while new := os.pread(self._out.fileno(), 1 << 16, self._shown):
             self._shown += len(new)
             sys.stdout.buffer.write(new)
