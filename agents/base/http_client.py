@@ -29,7 +29,8 @@ async def request(
     of the environment. Connecting, and each read and write, may take up to `timeout_s`, all of them
     together twice that; a body may have up to MAX_BODY_BYTES. `tls`: None trusts no certificate.
     `read`: False leaves the response's body unread. `options`: `auth` (name and password),
-    `headers`, `json`, `content`. The response has the status and the body, without headers."""
+    `headers`, `json`, `content`, `params`. The response has the status, the body, and of the
+    headers `date` alone."""
 
     async def send() -> httpx.Response:
         verify = tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -46,7 +47,8 @@ async def request(
                         body += part
                         if len(body) > MAX_BODY_BYTES:
                             raise httpx.ReadError(f"a response of more than {MAX_BODY_BYTES} bytes")
-                return httpx.Response(response.status_code, content=bytes(body))
+                date = {"date": response.headers.get("date", "")}
+                return httpx.Response(response.status_code, headers=date, content=bytes(body))
         except TimeoutError:
             raise httpx.ReadTimeout(f"not done within {2 * timeout_s:g} s") from None
         except ssl.SSLError as e:  # as TLS 1.3 refuses our certificate: after the handshake

@@ -1,0 +1,134 @@
+"""Travel times by a Valhalla of one's own. It says whether it has live traffic. Without it, the
+time is the road's usual one: then no time on empty roads is told beside it, and no index follows.
+
+https://valhalla.github.io/valhalla/api/matrix/api-reference/
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from agents.base.errors import ProviderUnavailable
+from agents.core.model.places import TravelTime
+from agents.geo.online import Online, Refusal
+from agents.geo.questions import checked_point
+
+MAX_DESTINATIONS = 50
+LIVE_KEPT_S = 300.0
+"""How often it is asked whether it has live traffic."""
+REFUSED_S = 60.0
+ATTRIBUTION = "© OpenStreetMap contributors, Valhalla"
+
+Point = tuple[float, float]
+_NOW = {"date_time": {"type": 0}}
+_EMPTY_ROADS = {"costing_options": {"auto": {"speed_types": ["freeflow"]}}}
+
+
+class _Cell(msgspec.Struct):
+    """`time` in s, `distance` in km; null where no road leads there."""
+
+    to_index: int
+    time: float | None = None
+    distance: float | None = None
+
+
+class _Matrix(msgspec.Struct):
+    sources_to_targets: list[list[_Cell]]
+
+
+class _Status(msgspec.Struct):
+    """`has_live_traffic` is told where service_limits.status.allow_verbose is true."""
+
+    version: str
+    has_live_traffic: bool | None = None
+
+
+@dataclass(slots=True)
+class ValhallaTravelTimes:
+    """By car."""
+
+    online: Online
+    name: str = "valhalla"
+    attribution: str = ATTRIBUTION
+    _is_live: bool = False
+    _asked_at: float = field(default=-math.inf)
+
+    async def measure(
+        self, origin: Point, destinations: Sequence[Point]
+    ) -> list[TravelTime | None]:
+        for point in (origin, *destinations):
+            checked_point(*point)
+        live = await self.has_live_traffic()
+        times: list[TravelTime | None] = []
+        for begin in range(0, len(destinations), MAX_DESTINATIONS):
+            some = destinations[begin : begin + MAX_DESTINATIONS]
+            now = await self._ask_matrix(origin, some, _NOW)
+            empty = await self._ask_matrix(origin, some, _EMPTY_ROADS) if live else {}
+            times += [_to_travel_time(now.get(i), empty.get(i), live) for i in range(len(some))]
+        return times
+
+    async def close(self) -> None:
+        """Each request has a connection of its own."""
+
+    async def has_live_traffic(self) -> bool:
+        """False if it does not tell. Raises ProviderUnavailable."""
+        if self.online.clock() - self._asked_at >= LIVE_KEPT_S:
+            self._is_live = (await self.status()).has_live_traffic or False
+            self._asked_at = self.online.clock()
+        return self._is_live
+
+    async def status(self) -> _Status:
+        """Raises ProviderUnavailable."""
+        got = await self.online.request("/status", _Status, params={"json": '{"verbose":true}'})
+        if isinstance(got, Refusal):
+            raise self._refused(got)
+        return got
+
+    async def _ask_matrix(
+        self,
+        origin: Point,
+        destinations: Sequence[Point],
+        options: dict[str, Any],  # Any: JSON
+    ) -> dict[int, _Cell]:
+        """By the destination's index."""
+        question = {
+            "sources": [_to_location(origin)],
+            "targets": [_to_location(point) for point in destinations],
+            "costing": "auto",
+            "units": "km",
+            "verbose": True,
+            **options,
+        }
+        got = await self.online.request("/sources_to_targets", _Matrix, json=question)
+        if isinstance(got, Refusal):
+            if got.status == 400:  # as one that is on no road, or too far away
+                return {}
+            raise self._refused(got)
+        return {cell.to_index: cell for row in got.sources_to_targets[:1] for cell in row}
+
+    def _refused(self, refusal: Refusal) -> ProviderUnavailable:
+        self.online.refuse_for(REFUSED_S)
+        return ProviderUnavailable(f"{self.online.name} refuses us ({refusal.in_words})", REFUSED_S)
+
+
+def _to_location(point: Point) -> dict[str, float]:
+    return {"lat": round(point[0], 6), "lon": round(point[1], 6)}
+
+
+def _to_travel_time(now: _Cell | None, empty: _Cell | None, live: bool) -> TravelTime | None:
+    """None where no road leads."""
+    expected_s = _positive(now.time) if now else None
+    if now is None or expected_s is None:
+        return None
+    km = now.distance
+    distance_m = km * 1000 if km is not None and 0 <= km < math.inf else None
+    return TravelTime(expected_s, _positive(empty.time) if empty else None, distance_m, live)
+
+
+def _positive(value: float | None) -> float | None:
+    return value if value is not None and 0 < value < math.inf else None
