@@ -16,7 +16,7 @@ import numpy as np
 from agents.base.text import to_one_line
 from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.paths import MeasuredPath, MeasuredPaths
-from agents.core.model.inventory import find_site_of_rack, find_unknown_racks
+from agents.core.model.inventory import Inventory, find_site_of_rack, find_unknown_racks
 from agents.core.model.plan import Broker, PathBasis
 from agents.core.model.topology import Partition, WorkerKind
 from kernels import RttModel, Weights, compute_terms, lane_table, make_problem, node_table
@@ -27,6 +27,18 @@ NO_BROKER = -1
 """The broker of lanes whose partition has no known leader."""
 SHOWN, RACK_SHOWN = 3, 20
 """How many racks a message names, and how much of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """The round trips to one broker that workers have measured, in ms. `node_ms`: by node, NaN
+    where it has none, float64[N]. `site_ms`: the median of each site's workers. They hold as long
+    as `inventory` and `state` are these."""
+
+    inventory: Inventory
+    state: int
+    node_ms: Floats
+    site_ms: Mapping[str, float]
 
 
 @dataclass(slots=True)
@@ -41,6 +53,7 @@ class DataPaths:
     at_kafka: bool
     leaders: dict[int, int] = field(default_factory=dict)
     racks: dict[int, str] = field(default_factory=dict)
+    _told: dict[int, _Told] = field(default_factory=dict)
     _last_ms: dict[int, dict[str, float]] = field(default_factory=dict)
     _completed_from: tuple[object, ...] = ()
     _completed: tuple[Floats, list[PathBasis]] = field(
@@ -88,9 +101,9 @@ class DataPaths:
             return ()
         ids = sorted({self.leaders.get(n, NO_BROKER) for n in lanes})
         nodes = self.fleet.inventory.workers_of(WorkerKind.NODE)
-        told = [self._told_ms(broker) for broker in ids]
+        told = [self._read_told(broker) for broker in ids]
         by_site, basis = self._complete(ids, told)
-        own = np.array([[of.get(node.worker, np.nan) for node in nodes] for of in told])
+        own = np.array([of.node_ms for of in told])
         column_of = self._columns()
         columns = [column_of[node.site] for node in nodes]
         path_ms = np.where(np.isfinite(own), own, by_site[:, columns]).round(3)
@@ -103,20 +116,33 @@ class DataPaths:
         """The round trip from this site to each of these brokers, as for a node that has measured
         nothing yet."""
         ids = [b.id for b in brokers]
-        by_site, _ = self._complete(ids, [self._told_ms(broker) for broker in ids])
+        by_site, _ = self._complete(ids, [self._read_told(broker) for broker in ids])
         return tuple(by_site[:, self._columns()[site]].round(3).tolist())
 
     def _columns(self) -> dict[str, int]:
         return {site: i for i, site in enumerate(self.fleet.inventory.sites)}
 
-    def _told_ms(self, broker: int) -> dict[str, float]:
-        return {w: min(x.rtt_ms, MOST_PATH_MS) for w, x in self.paths_to(broker).items()}
+    def _read_told(self, broker: int) -> _Told:
+        """What is measured to this broker now. It is read again only when something has changed: a
+        large fleet has many paths, and few of them change within a second."""
+        inventory, state = self.fleet.inventory, self.measured.state_of(broker)
+        told = self._told.get(broker)
+        if told is not None and told.inventory is inventory and told.state == state:
+            return told
+        ms = {w: min(x, MOST_PATH_MS) for w, x in self.measured.rtts_to(broker).items()}
+        nodes = inventory.workers_of(WorkerKind.NODE)
+        node_ms: Floats = np.array([ms.get(node.worker, np.nan) for node in nodes])
+        by_site: dict[str, list[float]] = {}
+        for worker, spec in inventory.workers.items():
+            if worker in ms:
+                by_site.setdefault(spec.site, []).append(ms[worker])
+        site_ms = {site: statistics.median(some) for site, some in by_site.items()}
+        self._told[broker] = told = _Told(inventory, state, node_ms, site_ms)
+        return told
 
-    def _complete(
-        self, ids: list[int], told: list[dict[str, float]]
-    ) -> tuple[Floats, list[PathBasis]]:
+    def _complete(self, ids: list[int], told: list[_Told]) -> tuple[Floats, list[PathBasis]]:
         """The round trip from each broker to each site of the inventory, float64[B, S], and what
-        those of a broker rest on. `told`: for each, in ms, by worker. It is worked out again only
+        those of a broker rest on. `told`: for each, what is measured. It is worked out again only
         when its inputs have changed."""
         sites = self.fleet.inventory.sites
         columns = self._columns()
@@ -140,19 +166,13 @@ class DataPaths:
         self._completed_from, self._completed = inputs, (found, basis)
         return self._completed
 
-    def _median_by_site(
-        self, ids: list[int], told: list[dict[str, float]], columns: dict[str, int]
-    ) -> Floats:
+    def _median_by_site(self, ids: list[int], told: list[_Told], columns: dict[str, int]) -> Floats:
         """The median of what the workers at each site measured; what they measured last, if none of
         them knows it now (as after the broker was away); NaN where none ever did."""
         out: Floats = np.full((len(told), len(columns)), np.nan)
-        workers = self.fleet.inventory.workers
-        for row, told_ms in enumerate(told):
-            by_site: dict[str, list[float]] = {}
-            for worker, ms in told_ms.items():
-                by_site.setdefault(workers[worker].site, []).append(ms)
+        for row, of in enumerate(told):
             last = self._last_ms.setdefault(ids[row], {})
-            last |= {site: statistics.median(some) for site, some in by_site.items()}
+            last |= of.site_ms
             for site, ms in last.items():
                 if site in columns:
                     out[row, columns[site]] = ms

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agents.core.fleet.fleet import Fleet
+from agents.core.model.inventory import Inventory
 from agents.core.model.messages import PATHS_AT_MOST, PROBE_WINDOW, PathReport
 
 LEAST_PROBES = 5
@@ -73,6 +74,19 @@ class _Reported:
     odd_s: float = float("-inf")
     doubted: bool = False
 
+    def is_settled(self) -> bool:
+        """Whether judging the newest report as in line would change nothing."""
+        report = self.report
+        return not (
+            self.odd
+            or self.doubted
+            or self.beyond_s is not None
+            or self.rtt_ms is None
+            or abs(report.rtt_ms - self.rtt_ms) > max(BAND_MS, BAND_SHARE * self.rtt_ms)
+            or self.probes < report.probes
+            or (not self.steady and report.probes >= self.probes and _is_steady(report))
+        )
+
     def judge(self, odd: bool, now: float) -> None:
         """Take note of whether the newest report is odd, and adopt it if it may be."""
         if odd is not self.odd:
@@ -101,6 +115,10 @@ class _Reported:
         return gap > FAR * band or now - self.beyond_s >= HOLD_S
 
 
+_Groups = defaultdict[tuple[str, int], list[tuple[str, _Reported]]]
+"""The newest reports by site and broker, each with its worker."""
+
+
 @dataclass(slots=True)
 class MeasuredPaths:
     """What every worker's round trips to the brokers are. Bounded: up to PATHS_AT_MOST brokers for
@@ -110,6 +128,10 @@ class MeasuredPaths:
     _reported: dict[str, dict[int, _Reported]] = field(default_factory=dict)
     _judged_s: float = float("-inf")
     _doubts: dict[str, str] = field(default_factory=dict)
+    _changes: int = 0
+    _changed: dict[int, int] = field(default_factory=dict)
+    _groups: _Groups | None = None
+    _grouped: Inventory | None = None
 
     def rtt_ms(self, worker: str, broker: int) -> MeasuredPath | None:
         """The round trip from `worker` to the broker with this id; None if it has not been
@@ -125,6 +147,15 @@ class MeasuredPaths:
         brokers = sorted(self._reported.get(worker, ()))
         return {b: path for b in brokers if (path := self.rtt_ms(worker, b)) is not None}
 
+    def rtts_to(self, broker: int) -> dict[str, float]:
+        """The round trips to this broker that are in force, in ms, by worker."""
+        found = ((worker, known.get(broker)) for worker, known in self._reported.items())
+        return {w: x.rtt_ms for w, x in found if x is not None and x.rtt_ms is not None}
+
+    def state_of(self, broker: int) -> int:
+        """A number that is another one whenever a value in force to this broker has changed."""
+        return self._changed.get(broker, 0)
+
     def note_reports(self, worker: str, reports: Iterable[PathReport], now: float) -> None:
         """Take what a worker has just reported; `judge` decides later whether it is used."""
         known = self._reported.setdefault(worker, {})
@@ -136,6 +167,7 @@ class MeasuredPaths:
                 found.report, found.measured_s = report, measured_s
             elif len(known) < PATHS_AT_MOST:
                 known[report.broker] = _Reported(report, measured_s)
+                self._groups = None
 
     def judge(self, now: float) -> Mapping[str, str]:
         """Judge the newest reports and forget the old ones. Call it every second. Returns the
@@ -146,30 +178,50 @@ class MeasuredPaths:
         self._forget_old(now)
         self._doubts = {}
         for (_, broker), group in self._by_site_and_broker().items():
-            minima = sorted(found.report.min_ms for _, found in group)
-            for worker, found in group:
-                others = _disagreeing(minima, found.report.min_ms)
-                found.judge(2 * len(others) > len(group) - 1, now)
-                if found.doubted:
-                    self._doubts.setdefault(
-                        worker, self._describe_doubt(worker, broker, found.report, others or minima)
-                    )
+            self._judge_group(broker, group, now)
         return self._doubts
+
+    def _judge_group(self, broker: int, group: Sequence[tuple[str, _Reported]], now: float) -> None:
+        """Judge what the workers at one site report on a broker. Nearly always they all agree, and
+        nothing changes: that is found out first, since a large fleet has many such groups."""
+        minima = sorted([found.report.min_ms for _, found in group])
+        agreed = not _disagreeing(minima, minima[0])
+        for worker, found in group:
+            if agreed and found.is_settled():
+                continue
+            others, before = _disagreeing(minima, found.report.min_ms), found.rtt_ms
+            found.judge(2 * len(others) > len(group) - 1, now)
+            if found.rtt_ms != before:
+                self._note_change(broker)
+            if found.doubted:
+                self._doubts.setdefault(
+                    worker, self._describe_doubt(worker, broker, found.report, others or minima)
+                )
 
     def _forget_old(self, now: float) -> None:
         for worker, known in list(self._reported.items()):
-            for broker in [b for b, x in known.items() if now - x.measured_s > MAX_AGE_S]:
+            left = worker not in self.fleet.views
+            for broker in [b for b, x in known.items() if left or now - x.measured_s > MAX_AGE_S]:
                 del known[broker]
-            if not known or worker not in self.fleet.views:
+                self._note_change(broker)
+                self._groups = None
+            if not known:
                 del self._reported[worker]
 
-    def _by_site_and_broker(self) -> Mapping[tuple[str, int], list[tuple[str, _Reported]]]:
-        groups = defaultdict(list)
-        for worker, known in self._reported.items():
-            site = self.fleet.views[worker].spec.site
-            for broker, found in known.items():
-                groups[site, broker].append((worker, found))
-        return groups
+    def _note_change(self, broker: int) -> None:
+        self._changes += 1
+        self._changed[broker] = self._changes
+
+    def _by_site_and_broker(self) -> _Groups:
+        if self._groups is None or self._grouped is not self.fleet.inventory:
+            self._groups, self._grouped = defaultdict(list), self.fleet.inventory
+            for worker, known in self._reported.items():
+                site = self.fleet.views[worker].spec.site
+                for broker, found in known.items():
+                    self._groups[site, broker].append((worker, found))
+            reported = {broker for _, broker in self._groups}
+            self._changed = {b: n for b, n in self._changed.items() if b in reported}
+        return self._groups
 
     def _describe_doubt(
         self, worker: str, broker: int, report: PathReport, others: list[float]

@@ -207,6 +207,27 @@ def test_what_was_measured_counts_and_where_it_came_from_is_said() -> None:
     assert path_ms[2] > 12.6
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_brokers_of_a_moment_have_what_is_in_force_now(seed: int) -> None:
+    """Although they are made again only where something has changed."""
+    rng = random.Random(seed)
+    w, probes = world({"node-0": 80.0, "node-1": 12.6, "node-2": 150.0})
+    data, paths = w.core.placing.inputs.data, w.core.paths
+    tell_leaders(w, {n: 2 + n % 2 for n in range(LANES)}, {2: "", 3: ""})
+    for _ in range(30):
+        path = (f"node-{rng.randrange(3)}", rng.choice((2, 3)))
+        probes.windows.pop(path, None)
+        if rng.random() < 0.3:
+            probes.rtt_ms.pop(path, None)
+        else:
+            probes.rtt_ms[path] = rng.choice((3.0, 40.0, 300.0))
+        probes.run(rng.choice((8, 30, 130)))
+        for broker in data.make_brokers(range(LANES)):
+            for row in range(3):
+                measured = paths.rtt_ms(f"node-{row}", broker.id)
+                assert measured is None or broker.path_ms[row] == pytest.approx(measured.rtt_ms)
+
+
 def test_lanes_stay_while_nobody_can_measure() -> None:
     """As after Kafka was away, until the workers' probes are through again."""
     w, probes = world({"node-0": 80.0, "node-1": 12.6, "node-2": 150.0})

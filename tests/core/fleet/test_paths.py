@@ -179,6 +179,64 @@ def test_what_is_kept_is_bounded() -> None:
     assert len(room.paths.paths_of("node-ams-1")) == PATHS_AT_MOST
 
 
+def test_a_broker_has_another_state_when_a_value_in_force_has_changed_and_only_then() -> None:
+    room = Room(at_ams=2)
+    states = [room.paths.state_of(1)]
+
+    def is_new() -> bool:
+        states.append(room.paths.state_of(1))
+        return states[-1] not in states[:-1]
+
+    room.pass_s(4, ams_1=report(20.0), ams_2=report(21.0, probes=15))
+    assert is_new()
+    other = room.paths.state_of(2)
+    for rtt_ms in (20.4, 27.0, 15.0):
+        room.pass_s(20, ams_1=report(rtt_ms), ams_2=report(21.0))
+        assert not is_new()
+    room.pass_s(4, ams_1=report(150.0), ams_2=report(150.0))
+    assert room.rtt_ms("ams-1") == 150.0
+    assert is_new()
+    room.pass_s(judged.DOUBT_S + 6, ams_1=report(150.0), ams_2=report(1.0))
+    assert room.doubted
+    assert is_new(), "the value of a doubted worker is dropped"
+    room.pass_s(judged.MAX_AGE_S + 4)
+    assert room.paths.state_of(1) == 0, "nobody reports on it"
+    assert room.paths.state_of(2) == other
+
+
+def _run_of_reports(seed: int) -> list[object]:
+    """What is in force and who is doubted, every second, while workers report by chance: steadily,
+    with jitter, from a new route, falsely, or not at all."""
+    room, dice = Room(at_ams=4), random.Random(seed)
+    seen: list[object] = []
+    base = dict.fromkeys(("ams_1", "ams_2", "ams_3", "ams_4"), 20.0)
+    for _ in range(400):
+        if dice.random() < 0.02:
+            base[dice.choice(list(base))] = dice.choice((1.0, 20.0, 24.0, 150.0, math.inf))
+        if dice.random() < 0.01:
+            base = dict.fromkeys(base, dice.choice((20.0, 150.0)))
+        said = {
+            name: report(
+                ms * dice.uniform(1.0, 1.2), min_ms=ms, probes=dice.choice((4, 9, 15, 15, 15))
+            )
+            for name, ms in base.items()
+            if ms < math.inf and dice.random() < 0.7
+        }
+        room.pass_s(1, **said)
+        seen.append((room.doubted, *(room.rtt_ms(f"ams-{i}") for i in range(1, 5))))
+    return seen
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_is_passed_over_because_nothing_changed_changes_nothing(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = _run_of_reports(seed)
+    assert len({str(x) for x in found}) > 10
+    monkeypatch.setattr(judged._Reported, "is_settled", lambda self: False)
+    assert _run_of_reports(seed) == found
+
+
 # ---- a worker that tells false figures ----
 
 
