@@ -26,6 +26,7 @@ from ejabberd.api import AdminApi
 
 COORDINATOR = "geolane"
 WORKER = re.compile(rf"({'|'.join(kind.name for kind in KINDS)})-[a-z0-9][a-z0-9.-]{{0,60}}")
+_ACCOUNTS = f"{', '.join(f'{kind.name}-NAME' for kind in KINDS[:-1])} or {KINDS[-1].name}-NAME"
 PERSON = re.compile(r"[a-z0-9][a-z0-9._-]{0,60}")
 ROOM = "ops"
 ROOM_OPTIONS = {
@@ -106,14 +107,13 @@ async def add_worker(
     reset: bool = False,
 ) -> None:
     """Account, password file, place in the shared roster and telemetry feed of one worker
-    (`node-iad-1`, `router-1`, `analytics-1`).
+    (`node-iad-1`, `router-1`, `analytics-1`, `geo-1`).
 
     This may run while the server is in use: sessions that are online get a roster push. Raises
     SettingsError (name, or an account that was not made here, without `reset`), XmppError."""
     if not WORKER.fullmatch(worker):
         raise SettingsError(
-            f"worker {worker!r}: an account must be node-NAME, router-NAME or analytics-NAME, of "
-            "a to z, digits, dots, hyphens"
+            f"worker {worker!r}: an account must be {_ACCOUNTS}, of a to z, digits, dots, hyphens"
         )
     fleet = f"fleet.{domain}"
     jid = f"{worker}@{fleet}"
@@ -152,7 +152,7 @@ async def add_person(
     if not PERSON.fullmatch(person.name) or WORKER.match(person.name) or person.name == COORDINATOR:
         raise SettingsError(
             f"person {person.name!r}: a to z, digits, dots, hyphens; not geolane, node-..., "
-            "router-... or analytics-..."
+            "router-..., analytics-... or geo-..."
         )
     jid = f"{person.name}@{domain}"
     room = {"name": ROOM, "service": f"conference.{domain}"}
@@ -299,9 +299,7 @@ async def remove_worker(
 
     Raises SettingsError (name, file), XmppError."""
     if not WORKER.fullmatch(worker):
-        raise SettingsError(
-            f"worker {worker!r}: an account must be node-NAME, router-NAME or analytics-NAME"
-        )
+        raise SettingsError(f"worker {worker!r}: an account must be {_ACCOUNTS}")
     fleet, feed = f"fleet.{domain}", feeds.telemetry_feed(worker).name
     there = await accounts.account_exists(api, worker, fleet)
     try:

@@ -15,6 +15,7 @@ from agents.core.model.topology import (
     KINDS,
     TOPIC_CLEAN,
     TOPIC_DEAD,
+    TOPIC_GEO_CONTEXT,
     TOPIC_HOTSPOT_STATE,
     TOPIC_HOTSPOTS,
     TOPIC_LANEMAP,
@@ -72,12 +73,22 @@ _TOPICS: dict[WorkerKind, dict[str, tuple[Operation, ...]]] = {
         TOPIC_HOTSPOTS: (R, W),
         TOPIC_RISES: (R, W),
         TOPIC_HOTSPOT_STATE: (R, W),
+        TOPIC_GEO_CONTEXT: (R,),
+    },
+    WorkerKind.GEO: {
+        TOPIC_UNPLACED: (R,),
+        TOPIC_RAW: (W,),
+        TOPIC_DEAD: (W,),
+        TOPIC_GEO_CONTEXT: (W,),
     },
 }
 
 
-OUTPUTS = (TOPIC_CLEAN, TOPIC_DEAD, TOPIC_LANES, TOPIC_UNPLACED, *TOPICS_OF_ANALYTICS)
-"""The topics that workers write to."""
+OUTPUTS = (
+    *(TOPIC_CLEAN, TOPIC_DEAD, TOPIC_LANES, TOPIC_UNPLACED),
+    *(*TOPICS_OF_ANALYTICS, TOPIC_GEO_CONTEXT),
+)
+"""The topics that workers write to, but events.raw."""
 
 
 def reach_of_lease(transactional_id: str) -> Reach:

@@ -99,14 +99,14 @@ class StreamLooks:
     async def _read_committed(
         self, kind: WorkerKind, some: list[Partition]
     ) -> dict[Partition, tuple[int, str] | None]:
-        """The committed offsets; none of a kind of tasks whose group our account may not read: its
+        """The committed offsets; none of an optional kind whose group our account may not read: its
         rights may be older than the kind."""
         try:
             return await self._offsets[kind].read_committed_offsets(some)
         except KafkaUnavailable:
             raise
         except KafkaError:
-            if kind.tasks:
+            if kind.optional:
                 return {}
             raise
 

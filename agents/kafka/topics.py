@@ -25,6 +25,7 @@ from agents.core.model.topology import (
     MAIN,
     TOPIC_CLEAN,
     TOPIC_DEAD,
+    TOPIC_GEO_CONTEXT,
     TOPIC_HOTSPOT_STATE,
     TOPIC_HOTSPOTS,
     TOPIC_LANEMAP,
@@ -54,6 +55,8 @@ _COMPACTED = {
     "segment.ms": str(10 * 60 * 1000),
 }
 _WEEK_MS = 7 * 24 * 3_600_000
+_SHORT = {"retention.ms": str(15 * 60 * 1000), "segment.ms": str(5 * 60 * 1000)}
+"""Providers of maps allow temporary copies only: Kafka deletes a record within about 20 minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +85,9 @@ class Topic:
 def fleet_topics(
     lanes: int, raw_partitions: int, of: settings.Topics | None = None
 ) -> tuple[Topic, ...]:
-    """The seven topics of PROTOCOL 1, the one with the marks of replayed dead letters, and those of
-    analytics: its hotspots, every rise, and its state. `of`: their settings."""
+    """The seven topics of PROTOCOL 1, the one with the marks of replayed dead letters, those of
+    analytics (its hotspots, every rise, and its state), and what geo workers tell of places.
+    `of`: their settings."""
     of = of or settings.Topics()
     isr = {"min.insync.replicas": str(of.min_isr)} if of.min_isr else {}
 
@@ -113,6 +117,7 @@ def fleet_topics(
         ),
         Topic(TOPIC_RISES, 1, 32, isr | {"retention.ms": str(_WEEK_MS)}),
         Topic(TOPIC_HOTSPOT_STATE, 1, 0, isr | _COMPACTED),
+        Topic(TOPIC_GEO_CONTEXT, 1, 32, isr | _SHORT),
     )
 
 
@@ -178,10 +183,10 @@ async def create_topics(
 
 
 def has_right_partitions(topic: Topic, partitions: int) -> bool:
-    """Whether an existing topic has the right number of partitions. `events.raw` may have more, and
-    they are worked too."""
+    """Whether an existing topic has the right number of partitions. `events.raw` and
+    `events.unplaced` may have more, and they are worked too."""
     return partitions == topic.partitions or (
-        topic.name == TOPIC_RAW and partitions > topic.partitions
+        topic.name in (TOPIC_RAW, TOPIC_UNPLACED) and partitions > topic.partitions
     )
 
 

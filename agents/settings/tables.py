@@ -87,7 +87,7 @@ class Kafka(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str,
         about(
             "The account, with SASL. {account} in it is replaced by the process's own: geolane, "
-            "node-NAME, router-NAME, analytics-NAME."
+            "node-NAME, router-NAME, analytics-NAME, geo-NAME."
         ),
     ] = ""
     password_file: Annotated[
@@ -168,9 +168,8 @@ class Xmpp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str,
         about_file(
             "File with the password of the process's account (geolane, node-NAME, router-NAME, "
-            "analytics-NAME), "
-            "mode 0600. If left out: the "
-            "systemd credential of the account's name."
+            "analytics-NAME, geo-NAME), mode 0600. If left out: the systemd credential of the "
+            "account's name."
         ),
     ] = ""
     sasl: Annotated[
@@ -257,7 +256,7 @@ class Ejabberd(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Nodes and routers; of these, analytics use what concerns telemetry, pings and the drain."""
+    """Nodes, routers and geo; analytics use what concerns telemetry, pings and the drain."""
 
     pipeline: Annotated[
         str,

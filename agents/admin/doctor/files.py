@@ -75,11 +75,11 @@ class Files:
 
     async def _check_inventory(self) -> Verdict:
         found = self._read_inventory()
-        nodes, routers, analytics = map(found.workers_of, KINDS)
+        nodes, routers, analytics, geo = map(found.workers_of, KINDS)
         total = sum(w.capacity_eps for w in nodes)
         return ok(
             f"nodes: {len(nodes)} ({total:,.0f} events/s), routers: {len(routers)}, analytics: "
-            f"{len(analytics)}, sites: {len(found.sites)}"
+            f"{len(analytics)}, geo: {len(geo)}, sites: {len(found.sites)}"
         )
 
     def _read_inventory(self) -> Inventory:

@@ -278,7 +278,7 @@ class FleetCheck:
 
     def _uses(self, kind: WorkerKind) -> bool:
         """Whether the fleet has workers of this kind, as far as is known here."""
-        return not kind.tasks or any(
+        return not kind.optional or any(
             kind.has_account(worker) for worker in (self._who.account, *(self._workers or ()))
         )
 

@@ -50,10 +50,10 @@ from agents.base.text import counted
 from agents.core.model.inventory import Inventory
 from agents.core.model.messages import PATHS_AT_MOST
 from agents.core.model.topology import (
+    KINDS,
+    OPTIONAL_TOPICS,
     TOPIC_LANES,
     TOPIC_RAW,
-    TOPICS_OF_ANALYTICS,
-    WorkerKind,
 )
 from agents.kafka import verification
 from agents.kafka.connection import client_kwargs, to_geolane_error
@@ -81,9 +81,12 @@ class KafkaCheck:
         inventory: Inventory | None = None,
     ) -> None:
         self._loaded, self._who, self._now, self._inventory = loaded, who, now, inventory
-        self._uses_analytics = who.role is Role.ANALYTICS or (
-            inventory is not None and bool(inventory.workers_of(WorkerKind.ANALYTICS))
-        )
+        self._uses = {
+            kind
+            for kind in KINDS
+            if kind.has_account(who.account)
+            or (inventory is not None and inventory.workers_of(kind))
+        }
         self._kafka = loaded.settings.kafka
         self._address: tuple[str, int] = ("", 0)  # of the first broker that was reached
         self._no_tls = False
@@ -123,7 +126,7 @@ class KafkaCheck:
     def wanted_topics(self) -> tuple[Topic, ...]:
         """The topics as they must be. If this account's settings do not state a topic's number of
         partitions, any number is right. Topics that this account does not need and may not see are
-        left out, and so are missing ones of analytics where there is none."""
+        left out, and so are missing ones of kinds of worker that the fleet does not have."""
         c = self._loaded.settings.coordinator
         every = fleet_topics(
             self._partition_count("coordinator.lanes", TOPIC_LANES, c.lanes),
@@ -136,10 +139,10 @@ class KafkaCheck:
         )
 
     def _is_unused(self, topic: str) -> bool:
-        """Whether it is a topic of analytics, is not there, and need not be."""
+        """Whether it is a topic of an optional kind of worker, is not there, and need not be."""
         seen = self.cluster.topics.get(topic)
         there = seen is not None and seen.error != HIDDEN
-        return topic in TOPICS_OF_ANALYTICS and not there and not self._uses_analytics
+        return topic in OPTIONAL_TOPICS and not there and OPTIONAL_TOPICS[topic] not in self._uses
 
     def is_hidden(self, topic: str) -> bool:
         """Whether brokers hide this topic from an account that does not need it."""

@@ -24,8 +24,11 @@ UNITS = (
     "geolane-router@.service",
     "geolane-node@.service",
     "geolane-analytics@.service",
+    "geolane-geo@.service",
 )
-ACCOUNTS = dict(zip(UNITS[1:], ("geolane", "router-%i", "node-%i", "analytics-%i"), strict=True))
+ACCOUNTS = dict(
+    zip(UNITS[1:], ("geolane", "router-%i", "node-%i", "analytics-%i", "geo-%i"), strict=True)
+)
 """The XMPP account of each service's process."""
 SYSTEM_FOLDER = Path("etc/systemd/system")
 SETTINGS = Path("/etc/geolane/geolane.toml")
@@ -257,7 +260,7 @@ def list_next_steps(place: InstallPlace, root: Path) -> Iterator[str]:
         )
     yield (
         f"put each process's password into {place.secrets}/ACCOUNT (geolane, node-NAME, "
-        "router-NAME, analytics-NAME), mode 0600"
+        "router-NAME, analytics-NAME, geo-NAME), mode 0600"
     )
     if place.kafka_username:
         file = f"kafka-{place.kafka_username.replace(ACCOUNT, 'ACCOUNT')}"
@@ -272,6 +275,7 @@ def list_next_steps(place: InstallPlace, root: Path) -> Iterator[str]:
         "geolane.target"
     )
     yield f"{ctl} enable --now geolane-analytics@NAME, if the inventory has an [[analytics]]"
+    yield f"{ctl} enable --now geolane-geo@NAME, if the inventory has a [[geo]]"
 
 
 def run(root: Path, settings: Path | None, *, user: bool) -> Iterator[str]:

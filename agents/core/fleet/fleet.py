@@ -157,14 +157,17 @@ class Fleet:
         """Adopt the workers of a new inventory, as it describes them. `leaving`: those that are in
         it only until they have handed over their partitions.
 
-        The tasks of a kind exist while it has a worker. Afterwards only their records remain, for
-        the case that such a worker is added again."""
+        The partitions of an optional kind exist while it has a worker. Afterwards only their
+        records remain, for the case that such a worker is added again."""
         for spec in self.inventory.workers.values():
             view = self.views.setdefault(spec.worker, View(spec))
             view.spec = spec
         self.leaving = set(leaving)
         self.expect_partitions(
-            kind.partition(n) for kind in self.inventory.kinds_in_use() for n in range(kind.tasks)
+            kind.partition(n)
+            for kind in self.inventory.kinds_in_use()
+            if kind.optional
+            for n in range(kind.least_partitions)
         )
         self._update_statuses(self.views)
         self.version += 1

@@ -283,7 +283,7 @@ class News:
             if placed is None or (placed.worker, placed.epoch) != (worker, lane.epoch):
                 continue
             if lane.fault.startswith(ASIDE):
-                others = "" if kind_of(p).tasks else " Its other lanes continue."
+                others = "" if kind_of(p).optional else " Its other lanes continue."
                 text = f"{p.label} is held up on {name}: {lane.fault.removeprefix(ASIDE)}.{others}"
                 self.troubles.set(TroubleKind.LANE_HELD_UP, p.key, text, now, Severity.WARNING)
                 continue

@@ -14,12 +14,12 @@ from agents.core.fleet.fleet import Fleet
 from agents.core.model.placement import State
 from agents.core.model.topology import (
     MAIN,
+    OPTIONAL_TOPICS,
     TOPIC_CLEAN,
     TOPIC_DEAD,
     TOPIC_LANES,
     TOPIC_RAW,
     TOPIC_UNPLACED,
-    TOPICS_OF_ANALYTICS,
     Partition,
     WorkerKind,
     kind_of,
@@ -28,7 +28,7 @@ from agents.core.model.topology import (
 
 TOPICS = (
     *(TOPIC_RAW, TOPIC_LANES, TOPIC_CLEAN, TOPIC_UNPLACED, TOPIC_DEAD),
-    *TOPICS_OF_ANALYTICS,
+    *OPTIONAL_TOPICS,
 )
 OPEN_S = 15.0
 """The broker ends a worker's transaction within 10 s (coordinator.transaction_timeout_ms) and a
@@ -106,8 +106,15 @@ class Streams:
     _reached: dict[Partition, int] = field(default_factory=dict)
 
     def find_new_partitions(self, now: StreamsLooked) -> list[Partition]:
-        """The partitions of events.raw that are new."""
-        every = (WorkerKind.ROUTER.partition(n) for n in range(now.counts.get(TOPIC_RAW, 0)))
+        """The partitions of events.raw that are new, and those of events.unplaced if the fleet has
+        geo workers."""
+        grow = (WorkerKind.ROUTER, WorkerKind.GEO)
+        every = (
+            kind.partition(n)
+            for kind in self.fleet.inventory.kinds_in_use()
+            if kind in grow
+            for n in range(now.counts.get(kind.kafka_topic, 0))
+        )
         return [p for p in every if p not in self.fleet.partitions]
 
     def find_lost_offsets(self, now: StreamsLooked) -> dict[str, str]:
@@ -205,8 +212,8 @@ class Streams:
         lanes = len(self.fleet.partitions_of(WorkerKind.NODE))
         for topic in TOPICS:
             if (count := now.counts.get(topic)) is None or (
-                topic in TOPICS_OF_ANALYTICS
-                and not self.fleet.inventory.workers_of(WorkerKind.ANALYTICS)
+                topic in OPTIONAL_TOPICS
+                and not self.fleet.inventory.workers_of(OPTIONAL_TOPICS[topic])
             ):
                 continue
             key = f"{MAIN}/{topic}"

@@ -1,4 +1,4 @@
-"""Troubles that only the fleet as a whole shows: missing routers or analytics, loops, broken
+"""Troubles that only the fleet as a whole shows: missing routers, analytics or geo, loops, broken
 topics, and workers that gave untrue answers. They are decided here and kept in
 core/fleet/troubles.py."""
 
@@ -14,7 +14,7 @@ from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.incidents import News
 from agents.core.fleet.topic_checks import Streams, StreamsLooked
 from agents.core.model.feeds import Severity
-from agents.core.model.topology import TOPIC_RAW, WorkerKind, WorkerSpec, short_name
+from agents.core.model.topology import WorkerKind, WorkerSpec, short_name
 
 FORGIVEN_S = 60.0  # a worker that gave an untrue answer has worked properly for this long
 ABSENT_S = 10.0  # a worker that restarts needs a moment
@@ -62,6 +62,16 @@ class Lookout:
             quiet_until,
             Severity.WARNING,
         )
+        self._watch_kind(
+            WorkerKind.GEO,
+            troubles.TroubleKind.NO_GEO,
+            "No geo worker: events with a place but no coordinates wait. Start one: geolane geo, "
+            "or its unit geolane-geo@NAME.",
+            "A geo worker is present again.",
+            now,
+            quiet_until,
+            Severity.WARNING,
+        )
 
     def _watch_kind(
         self,
@@ -105,16 +115,18 @@ class Lookout:
     def check_topics(self, seen: StreamsLooked, now: float) -> Iterator[Effect]:
         """Take a reading of the topics: adopt new raw partitions, and report what is wrong."""
         grown = self.streams.find_new_partitions(seen)
-        if grown:
-            had = len(self.fleet.partitions_of(WorkerKind.ROUTER))
-            self.fleet.expect_partitions(grown)
+        for kind, takers in ((WorkerKind.ROUTER, "routers"), (WorkerKind.GEO, "geo workers")):
+            if not (new := [p for p in grown if kind.works(p)]):
+                continue
+            topic, had = kind.kafka_topic, len(self.fleet.partitions_of(kind))
+            self.fleet.expect_partitions(new)
             text = (
-                f"{TOPIC_RAW} has {had + len(grown)} partitions now, {had} before: routers take "
-                "the new ones."
+                f"{topic} has {had + len(new)} partitions now, {had} before: {takers} take the "
+                "new ones."
             )
             self.news.add_line(text)
-            self.news.add_alert(Severity.INFO, "raw_partitions", TOPIC_RAW, text)
-            yield Note("fleet", "", text, {"partitions": [p.n for p in grown]})
+            self.news.add_alert(Severity.INFO, f"{new[0].unit}_partitions", topic, text)
+            yield Note("fleet", "", text, {"partitions": [p.n for p in new]})
         stand = self.news.troubles
         stand.set_exactly(
             troubles.TroubleKind.OFFSET_LOST, self.streams.find_lost_offsets(seen), now

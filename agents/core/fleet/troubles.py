@@ -37,6 +37,7 @@ class TroubleKind(StrEnum):
     CIRCLES = "circles"
     UNTRUE_ANSWER = "untrue_answer"
     TOPIC_CHANGED = "topic_changed"
+    NO_GEO = "no_geo"
     NO_ANALYTICS = "no_analytics"
     WORKER_HELD = "worker_held"
     LANE_HELD_UP = "lane_held_up"

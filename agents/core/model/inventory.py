@@ -51,12 +51,13 @@ class _Priority(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
 
 class InventoryFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The file as it is written: `[[site]]`, `[[node]]`, `[[router]]`, and optionally
-    `[[analytics]]`, `[[rule]]` and `[[priority]]`."""
+    `[[analytics]]`, `[[geo]]`, `[[rule]]` and `[[priority]]`."""
 
     site: list[_Site]
     node: list[_Worker]
     router: list[_Worker]
     analytics: list[_Worker] = []
+    geo: list[_Worker] = []
     rule: list[_Rule] = []
     priority: list[_Priority] = []
 

@@ -16,7 +16,7 @@ TOPIC_PLACEMENT, TOPIC_LANEMAP = "placement", "lanemap"
 TOPIC_HOTSPOTS, TOPIC_RISES = "hotspots", "hotspots.rises"
 TOPIC_HOTSPOT_STATE = "hotspots.state"
 TOPICS_OF_ANALYTICS = (TOPIC_HOTSPOTS, TOPIC_RISES, TOPIC_HOTSPOT_STATE)
-"""These need not exist where there is no analytics."""
+TOPIC_GEO_CONTEXT = "geo.context"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -56,18 +56,21 @@ class Partition:
 class WorkerKind:
     """A kind of worker. `name`: the prefix of its accounts. `topic`: with its cluster, the topic
     whose partitions it works; no other kind works them. `planned`: whether the planner chooses the
-    worker of each partition; otherwise they are spread evenly. `tasks`: above 0 for a kind whose
-    partitions are not logs to be consumed. There are that many while the inventory has a worker of
-    the kind. Each stands for a task, and its committed offset is a count that only grows."""
+    worker of each partition; otherwise they are spread evenly. `optional`: a fleet may have no
+    worker of this kind, and then has none of its partitions either. `tasks`: above 0 for a kind
+    whose partitions are not logs to be consumed. There are that many. Each stands for a task, and
+    its committed offset is a count that only grows."""
 
     name: str
     topic: str
     planned: bool = False
+    optional: bool = False
     tasks: int = 0
 
     NODE: ClassVar[WorkerKind]
     ROUTER: ClassVar[WorkerKind]
     ANALYTICS: ClassVar[WorkerKind]
+    GEO: ClassVar[WorkerKind]
 
     @property
     def group(self) -> str:
@@ -81,10 +84,15 @@ class WorkerKind:
     @property
     def partitions_word(self) -> str:
         """What people call its partitions."""
-        return "partitions" if self.tasks else "lanes"
+        return "partitions" if self.optional else "lanes"
 
     def partition(self, n: int) -> Partition:
         return Partition(self.topic, n)
+
+    @property
+    def least_partitions(self) -> int:
+        """How many partitions an optional kind has at least, once it has a worker."""
+        return self.tasks or 1
 
     def works(self, p: Partition) -> bool:
         return p.topic == self.topic
@@ -100,11 +108,20 @@ class WorkerKind:
 
 WorkerKind.NODE = WorkerKind("node", f"{MAIN}/{TOPIC_LANES}", planned=True)
 WorkerKind.ROUTER = WorkerKind("router", f"{MAIN}/{TOPIC_RAW}")
-WorkerKind.ANALYTICS = WorkerKind("analytics", f"{MAIN}/{TOPIC_HOTSPOTS}", tasks=1)
-KINDS = (WorkerKind.NODE, WorkerKind.ROUTER, WorkerKind.ANALYTICS)
+WorkerKind.ANALYTICS = WorkerKind("analytics", f"{MAIN}/{TOPIC_HOTSPOTS}", optional=True, tasks=1)
+WorkerKind.GEO = WorkerKind("geo", f"{MAIN}/{TOPIC_UNPLACED}", optional=True)
+KINDS = (WorkerKind.NODE, WorkerKind.ROUTER, WorkerKind.ANALYTICS, WorkerKind.GEO)
 """The kinds that this version has a program for."""
 _ALONE = {kind.topic for kind in KINDS if kind.tasks == 1}
-_UNITS = {WorkerKind.NODE.topic: "lane", WorkerKind.ROUTER.topic: "raw"}
+_UNITS = {
+    WorkerKind.NODE.topic: "lane",
+    WorkerKind.ROUTER.topic: "raw",
+    WorkerKind.GEO.topic: "unplaced",
+}
+OPTIONAL_TOPICS = dict.fromkeys(TOPICS_OF_ANALYTICS, WorkerKind.ANALYTICS) | {
+    TOPIC_GEO_CONTEXT: WorkerKind.GEO
+}
+"""Topics that need not exist in a fleet without a worker of this kind."""
 
 
 def kind_from_name(name: str) -> WorkerKind:

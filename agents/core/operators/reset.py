@@ -25,7 +25,7 @@ from agents.core.operators.arguments import Argument, Type, find_lane, split_key
 from agents.core.operators.command import Access, Command, Context, Dry, Fetch
 
 ALL, BEGIN, END = "all", "begin", "end"
-GOES = "reset LANE ... | raw N ... | hotspots | all [to=begin|end|OFFSET|TIME]"
+GOES = "reset LANE ... | raw N ... | unplaced N ... | hotspots | all [to=begin|end|OFFSET|TIME]"
 SHOWN = 3  # partitions that a prediction names
 
 
@@ -81,20 +81,22 @@ def _is_offset(text: str) -> bool:
 
 def _parse_partitions(fleet: Fleet, words: Sequence[str]) -> Iterator[Partition]:
     tasks = {p.label: p for p in _list_partitions(fleet) if kind_of(p).tasks}
-    raw = False
+    logs = {p.unit: kind_of(p) for p in _list_partitions(fleet) if not kind_of(p).tasks}
+    kind = WorkerKind.NODE
     for word in words:
         if (task := tasks.get(word.lower())) is not None:
             yield task
-        elif word.lower() == "raw":
-            raw = True
-        elif not raw:
+        elif word.lower() in logs:
+            kind = logs[word.lower()]
+        elif kind == WorkerKind.NODE:
             yield find_lane(fleet, word)
         else:
-            p = WorkerKind.ROUTER.partition(int(word)) if _is_offset(word) else None
-            if p is None or p not in fleet.partitions:
+            p = kind.partition(int(word)) if _is_offset(word) else None
+            there = fleet.partitions_of(kind)
+            if p is None or p not in there:
                 raise OperatorError(
-                    f"There is no raw partition {word[:40]!r}: they are 0 to "
-                    f"{len(fleet.partitions_of(WorkerKind.ROUTER)) - 1}."
+                    f"There is no {there[0].unit} partition {word[:40]!r}: they are 0 to "
+                    f"{len(there) - 1}."
                 )
             yield p
 
@@ -224,7 +226,7 @@ ARGUMENTS = (
     Argument(
         "what",
         Type.WORD,
-        "lanes by number, raw N for raw partitions, hotspots, or all (those that have stopped)",
+        "lanes by number, raw N or unplaced N, hotspots, or all (of what has stopped)",
         many=True,
     ),
     Argument(

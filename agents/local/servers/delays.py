@@ -58,6 +58,7 @@ def keep_sites(file: InventoryFile, sites: Sequence[str], home: str) -> Inventor
         node=[node for node in file.node if node.site in sites],
         router=[w if w.site in sites else replace(w, site=home) for w in file.router],
         analytics=[w if w.site in sites else replace(w, site=home) for w in file.analytics],
+        geo=[w if w.site in sites else replace(w, site=home) for w in file.geo],
     )
 
 

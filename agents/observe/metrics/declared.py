@@ -61,7 +61,7 @@ KAFKA_UP = _gauge(
     "worker",
 )
 
-# Workers: nodes, routers, analytics.
+# Workers: nodes, routers, analytics, geo.
 
 WORKER_INFO = _gauge(
     "worker_info", "always 1; its labels identify the worker", "worker", "kind", "version"

@@ -19,7 +19,7 @@ from agents.observe.metrics.declared import (
 BEGIN, END = "<!-- made from agents/observe/metrics/declared.py -->\n", "<!-- end -->\n"
 _PARTS = (
     ("Every process", EVERY_PROCESS),
-    ("Workers: nodes, routers, analytics", WORKER),
+    ("Workers: nodes, routers, analytics, geo", WORKER),
     ("Analytics in process", IN_PROCESS),
     ("Analytics on Flink", FLINK),
     ("The coordinator", COORDINATOR),

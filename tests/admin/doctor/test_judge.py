@@ -350,11 +350,15 @@ def test_an_account_must_be_allowed_what_provisioning_gives_it() -> None:
     assert set(router.writes) == {"events.lanes", "events.unplaced", "events.dead"}
     assert {"placement", "events.dead"} <= set(leader.reads) & set(leader.writes)
     analytics = Whom("analytics-1")
-    assert set(analytics.reads) == {"events.lanes", *TOPICS_OF_ANALYTICS}
+    assert set(analytics.reads) == {"events.lanes", *TOPICS_OF_ANALYTICS, "geo.context"}
     assert set(analytics.writes) == set(TOPICS_OF_ANALYTICS)
     assert set(analytics.writes) <= set(leader.reads) & set(leader.writes)
+    geo = Whom("geo-1")
+    assert geo.reads == ("events.unplaced",)
+    assert set(geo.writes) == {"events.raw", "events.dead", "geo.context"}
+    assert set(geo.writes) <= set(leader.reads) & set(leader.writes)
     assert leader.groups == KINDS
-    assert [x.groups for x in (node, router, analytics)] == [(kind,) for kind in KINDS]
+    assert [x.groups for x in (node, router, analytics, geo)] == [(kind,) for kind in KINDS]
     assert (Whom("ana").reads, Whom("ana").groups) == ((), ())
 
 

@@ -27,11 +27,13 @@ from agents.core.model.messages import LeaseCommand
 from agents.core.model.topology import (
     KINDS,
     TOPIC_DEAD,
+    TOPIC_GEO_CONTEXT,
     TOPIC_HOTSPOT_STATE,
     TOPIC_HOTSPOTS,
     TOPIC_LANES,
     TOPIC_RAW,
     TOPIC_RISES,
+    TOPIC_UNPLACED,
     Partition,
     WorkerKind,
     kind_from_account,
@@ -64,7 +66,7 @@ from tests.kafka.secured import PASSWORD, USER, SecureBroker, secret
 from tests.kafka.test_paths import probing, until_reported
 
 LANES, RAW = 6, 2
-ACCOUNTS = ("geolane", "node-a", "router-1", "analytics-1")
+ACCOUNTS = ("geolane", "node-a", "router-1", "analytics-1", "geo-1")
 
 
 class Denying:
@@ -472,6 +474,7 @@ def _steps(account: str, admin: settings.Kafka) -> dict[str, Step]:
             "geolane-node-": lambda kafka: _lease(kafka, "node-a"),
             "geolane-router-": lambda kafka: _lease(kafka, "router-1"),
             "geolane-analytics-": lambda kafka: _lease(kafka, "analytics-1"),
+            "geolane-geo-": lambda kafka: _lease(kafka, "geo-1"),
             **{
                 name: partial(_offsets, kind=kind)
                 for kind in KINDS
@@ -488,6 +491,7 @@ def _steps(account: str, admin: settings.Kafka) -> dict[str, Step]:
         WorkerKind.NODE: ("events.clean", "events.dead"),
         WorkerKind.ROUTER: ("events.dead", "events.lanes", "events.unplaced"),
         WorkerKind.ANALYTICS: (TOPIC_RISES, TOPIC_HOTSPOTS, TOPIC_HOTSPOT_STATE),
+        WorkerKind.GEO: (TOPIC_RAW, TOPIC_DEAD, TOPIC_GEO_CONTEXT),
     }[kind]
     send: dict[str, Step] = {
         topic: partial(_transact, admin=admin, account=account, topic=topic) for topic in out
@@ -503,8 +507,10 @@ def _steps(account: str, admin: settings.Kafka) -> dict[str, Step]:
             TOPIC_HOTSPOTS: partial(_read_and_send, topic=TOPIC_HOTSPOTS, send=send),
             TOPIC_HOTSPOT_STATE: partial(_read_and_send, topic=TOPIC_HOTSPOT_STATE, send=send),
             TOPIC_RISES: partial(_read_and_send, topic=TOPIC_RISES, send=send),
+            TOPIC_GEO_CONTEXT: partial(compacted.read_rows, topic=TOPIC_GEO_CONTEXT),
             FLINK_JOB: _begin_job,
         },
+        WorkerKind.GEO: {TOPIC_UNPLACED: partial(_read, kind=kind)},
     }
     return (
         send
@@ -546,7 +552,7 @@ async def test_each_right_is_needed_and_together_they_are_enough(
             await steps[missing.name](denying.kafka.for_account(user))
 
 
-@pytest.mark.parametrize("account", ["node-a", "router-1", "analytics-1"])
+@pytest.mark.parametrize("account", ACCOUNTS[1:])
 async def test_a_worker_may_measure_its_round_trips_with_the_rights_it_has(
     denying: Denying, account: str
 ) -> None:
@@ -559,11 +565,12 @@ async def test_a_worker_may_measure_its_round_trips_with_the_rights_it_has(
         await until_reported(probes, lambda x: x.probes > 5)
 
 
-async def test_a_leader_whose_rights_know_no_analytics_works_as_before(denying: Denying) -> None:
+async def test_a_leader_whose_rights_know_only_nodes_and_routers_works(
+    denying: Denying,
+) -> None:
     """Provisioned by an earlier version: neither its topics nor its group may be seen."""
-    older = [
-        r for r in rights_of("geolane") if "hotspots" not in r.name and "analytics" not in r.name
-    ]
+    newer = ("hotspots", "analytics", "geolane-geo", "geo.")
+    older = [r for r in rights_of("geolane") if not any(word in r.name for word in newer)]
     kafka = await denying.account(
         "geolane-older", [dataclasses.replace(r, user="geolane-older") for r in older]
     )
@@ -583,13 +590,14 @@ async def test_a_leader_whose_rights_know_no_analytics_works_as_before(denying: 
             seen = await looks.read_streams()
         assert seen.counts["events.lanes"] == LANES
         assert Partition(WorkerKind.NODE.topic, 0) in seen.committed
-        assert not any(WorkerKind.ANALYTICS.works(p) for p in seen.committed)
+        assert not any(kind.works(p) for p in seen.committed for kind in KINDS if kind.optional)
         lanes = {WorkerKind.NODE.partition(n) for n in range(LANES)}
         assert lanes <= seen.leaders.keys()
         assert set(seen.leaders.values()) == set(seen.racks), "its only broker leads them all"
         assert set(seen.racks.values()) == {""}
-    with pytest.raises(KafkaError, match="lacks a right on TransactionalId geolane-analytics-1"):
-        await _lease(kafka, "analytics-1")
+    for worker in ("analytics-1", "geo-1"):
+        with pytest.raises(KafkaError, match=f"lacks a right on TransactionalId geolane-{worker}"):
+            await _lease(kafka, worker)
 
 
 async def test_a_connection_over_tls_ends_at_once(denying: Denying) -> None:

@@ -64,6 +64,7 @@ def test_systemd_finds_nothing_wrong_with_them(units: Path) -> None:
         "geolane-router@1.service",
         "geolane-node@iad-1.service",
         "geolane-analytics@1.service",
+        "geolane-geo@1.service",
     ]
     done = analyze("verify", *names, folder=units)
     assert (done.returncode, [line for line in done.stderr.splitlines() if "geolane" in line]) == (

@@ -242,16 +242,18 @@ def test_every_code_is_two_capital_letters() -> None:
     assert all(len(code) == 2 and code.isupper() for code in CODES)
 
 
-def test_analytics_rows_are_optional_and_read_as_routers_are(read: Read) -> None:
-    assert WorkerKind.ANALYTICS not in read("").kinds_in_use()
-    row = '[[analytics]]\nname = "1"\nsite = "fra"\ncapacity_eps = 5.0\n'
-    [spec] = read(row).workers_of(WorkerKind.ANALYTICS)
+@pytest.mark.parametrize("kind", [WorkerKind.ANALYTICS, WorkerKind.GEO], ids=lambda k: k.name)
+def test_rows_of_optional_kinds_are_read_as_routers_are(read: Read, kind: WorkerKind) -> None:
+    name = kind.name
+    assert kind not in read("").kinds_in_use()
+    row = f'[[{name}]]\nname = "1"\nsite = "fra"\ncapacity_eps = 5.0\n'
+    [spec] = read(row).workers_of(kind)
     assert (spec.worker, spec.name, spec.label, spec.site) == (
-        *("analytics-1", "1", "analytics-1", "fra"),
+        *(f"{name}-1", "1", f"{name}-1", "fra"),
     )
-    with pytest.raises(SettingsError, match=r"analytics 1 is listed twice"):
+    with pytest.raises(SettingsError, match=rf"{name} 1 is listed twice"):
         read(row + row)
-    with pytest.raises(SettingsError, match=r"analytics 1: there is no site 'nyc'"):
+    with pytest.raises(SettingsError, match=rf"{name} 1: there is no site 'nyc'"):
         read(row.replace("fra", "nyc"))
 
 

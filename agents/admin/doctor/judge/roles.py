@@ -19,6 +19,7 @@ class Role(StrEnum):
     NODE = "node"
     ROUTER = "router"
     ANALYTICS = "analytics"
+    GEO = "geo"
     PERSON = "person"
 
 
