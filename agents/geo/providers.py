@@ -128,7 +128,7 @@ def connect_apple(apple: settings.Apple, now: Callable[[], float] = time.time) -
         name = "Apple Maps"
     else:
         _log.warning("apple_maps_invented", url=apple.url, text=attribution)
-        name = f"the stand-in of Apple Maps at {apple.url}"
+        name = "the stand-in of Apple Maps"
     tls = verifying_context("geo.apple.url", "")
     return AppleClient.connect(Online(name, apple.url, tls, wall_clock=now), budget, key)
 

@@ -66,15 +66,19 @@ class AppleGeocoder:
         found = [p for r in results if (p := self._to_place(r)) and country in ("", p.country)]
         if not found:
             where = f" in {country}" if country else ""
-            raise PlaceUnknown(f"{self.attribution} finds no {to_one_line(asked, 60)!r}{where}")
-        return _with_others(found, self.attribution)
+            raise PlaceUnknown(
+                f"{self.client.online.name} finds no {to_one_line(asked, 60)!r}{where}"
+            )
+        return _with_others(found, self.client.online.name)
 
     async def name_at(self, lat: float, lon: float) -> Place:
         checked_point(lat, lon)
         results = await self._ask("/v1/reverseGeocode", {"loc": _format_point((lat, lon))})
         found = [p for r in results if (p := self._to_place(r))]
         if not found:
-            raise PlaceUnknown(f"{self.attribution} has no name for {_format_point((lat, lon))}")
+            raise PlaceUnknown(
+                f"{self.client.online.name} has no name for {_format_point((lat, lon))}"
+            )
         return found[0]
 
     async def close(self) -> None:
@@ -83,7 +87,7 @@ class AppleGeocoder:
     async def _ask(self, path: str, params: dict[str, str]) -> list[ApplePlace]:
         got = await self.client.ask(path, params, PlaceResults, self.priority)
         if isinstance(got, Refusal):
-            raise PlaceUnknown(f"{self.attribution} refuses the question ({got.in_words})")
+            raise PlaceUnknown(f"{self.client.online.name} refuses the question ({got.in_words})")
         return got.results or []
 
     def _to_place(self, result: ApplePlace) -> Place | None:
@@ -94,12 +98,15 @@ class AppleGeocoder:
         if point is None or not name:
             return None
         code = (result.country_code or "").upper()
+        precision = _precision_of(address)
+        if self.cities_only and address.locality and precision is Precision.ADDRESS:
+            precision = Precision.CITY
         return Place(
             name,
             *point,
             country=code if len(code) == 2 and code.isascii() and code.isalpha() else "",
             region=to_one_line(address.administrative_area or ""),
-            precision=_precision_of(address),
+            precision=precision,
             provider=self.name,
             expires_at=self.client.budget.now() + KEPT_S,
         )
@@ -128,9 +135,9 @@ def _precision_of(address: StructuredAddress) -> Precision:
     return Precision.REGION if address.administrative_area else Precision.COUNTRY
 
 
-def _with_others(found: list[Place], attribution: str) -> Place:
+def _with_others(found: list[Place], server: str) -> Place:
     others = len(found) - 1
-    why = f"the first of {len(found)} that {attribution} gives" if others else ""
+    why = f"the first of {len(found)} that {server} gives" if others else ""
     return replace(found[0], others=others, why=why)
 
 
