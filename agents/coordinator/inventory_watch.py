@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from agents.base import log
-from agents.base.errors import SettingsError
+from agents.base.errors import GeoError, SettingsError
 from agents.base.files import read_whole_file
 from agents.core.events import InventoryRead, InventoryRefused
 from agents.core.lanes.lane_map import LaneMap
@@ -20,12 +20,19 @@ from agents.core.model.inventory import Inventory, InventoryFile
 from agents.core.model.plan import LanePlaces
 from agents.core.model.topology import WorkerKind
 from agents.core.planning.residency import bind_residency
-from agents.geodata.countries import country_of
+from agents.geodata.gazetteer.load import load_place_index
 from agents.settings import decode_toml
 
 LOOK_EVERY_S = 1.0
 
 _log = log.get_logger("coordinator")
+
+
+def _country_of(lat: float, lon: float) -> str:
+    try:  # the table is loaded only if a rule or priority names a country
+        return load_place_index().country_at(lat, lon)
+    except GeoError as e:
+        raise SettingsError(f"a rule or priority names a country: {e}") from e
 
 
 def read_inventory(path: Path) -> Inventory:
@@ -41,7 +48,7 @@ def bind_inventory(inventory: Inventory, lanemap: LaneMap) -> InventoryRead:
         for n in lanes:
             cells[n].append(cell)
     residency = bind_residency(
-        inventory, cells, [w.worker for w in inventory.workers_of(WorkerKind.NODE)], country_of
+        inventory, cells, [w.worker for w in inventory.workers_of(WorkerKind.NODE)], _country_of
     )
     places = LanePlaces(
         tuple(c[0] for c in lanemap.centroid),

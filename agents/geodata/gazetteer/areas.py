@@ -1,0 +1,124 @@
+"""Countries and regions by the names and codes that people write after a city's: `Illinois`, `IL`,
+`Ontario`, `UK`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agents.core.model.places import Place, Precision
+from agents.geodata.gazetteer.columns import Country, Directory, Region
+from agents.geodata.gazetteer.names import fold_code, fold_name
+
+_MORE_COUNTRIES = {
+    "US": "usa, united states of america, america, estados unidos",
+    "GB": "uk, great britain, britain",
+    "DE": "deutschland, allemagne, alemania",
+    "AT": "osterreich, oesterreich",
+    "CH": "schweiz, suisse, svizzera",
+    "ES": "espana",
+    "IT": "italia",
+    "NL": "holland, nederland, the netherlands",
+    "BE": "belgie, belgique",
+    "PL": "polska",
+    "CZ": "czech republic",
+    "TR": "turkey, turkiye",
+    "RU": "russian federation, россия",
+    "UA": "україна",
+    "BR": "brasil",
+    "MX": "mexico",
+    "JP": "日本",
+    "CN": "中国, prc",
+    "TW": "台灣, 台湾",
+    "KR": "korea, republic of korea, 대한민국",
+    "KP": "democratic peoples republic of korea",
+    "AE": "uae",
+    "SA": "ksa",
+    "EG": "مصر",
+    "MM": "burma",
+    "CI": "cote d ivoire",
+    "CD": "dr congo, drc",
+    "CG": "congo",
+    "MK": "macedonia",
+    "VA": "vatican city",
+    "SZ": "swaziland",
+    "LT": "republic of lithuania",
+    "MD": "republic of moldova",
+    "JO": "hashemite kingdom of jordan",
+    "CV": "cape verde",
+    "MO": "macau",
+    "PS": "palestine",
+}
+"""More ways to write a country, folded, separated by commas."""
+
+_PROVINCES = {
+    "CA": "ab:01 bc:02 mb:03 nb:04 nl:05 ns:07 on:08 pe:09 pei:09 qc:10 sk:11 yt:12 nt:13 nu:14",
+    "AU": "act:01 nsw:02 nt:03 qld:04 sa:05 tas:06 vic:07 wa:08",
+}
+"""The usual abbreviations of regions whose GeoNames code is a number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """A country or a region. `regions`: its rows in the table. `capital`: the folded name of a
+    country's."""
+
+    place: Place
+    people: int
+    regions: tuple[int, ...]
+    capital: str = ""
+
+
+class Areas:
+    """All areas by name and by code. A word can mean several: `Georgia`, `CA`."""
+
+    def __init__(self, directory: Directory, provider: str) -> None:
+        self.countries: dict[str, Area] = {}
+        self._named: dict[str, list[Area]] = {}
+        self._coded: dict[str, list[Area]] = {}
+        rows: dict[str, list[int]] = {}
+        for row, region in enumerate(directory.regions):
+            rows.setdefault(region.country, []).append(row)
+        names = {country.code: country.name for country in directory.countries}
+        for country in directory.countries:
+            self._add_country(country, tuple(rows.get(country.code, ())), provider)
+        abbreviations = {
+            (country, code): letters
+            for country, pairs in _PROVINCES.items()
+            for letters, _, code in (pair.partition(":") for pair in pairs.split())
+        }
+        for row, region in enumerate(directory.regions):
+            place = _place_of_region(region, names.get(region.country, ""), provider)
+            area = Area(place, region.people, (row,))
+            if region.name:
+                self._named.setdefault(fold_name(region.name), []).append(area)
+            short = abbreviations.get((region.country, region.code), region.code.lower())
+            if short.isalpha():
+                self._coded.setdefault(short, []).append(area)
+
+    def _add_country(self, country: Country, rows: tuple[int, ...], provider: str) -> None:
+        place = Place(
+            country.name, country.lat, country.lon, country.code, "", Precision.COUNTRY, provider
+        )
+        area = Area(place, country.people, rows, fold_name(country.capital))
+        self.countries[country.code] = area
+        more = _MORE_COUNTRIES.get(country.code, "")
+        for name in {fold_name(country.name), *filter(None, map(fold_name, more.split(",")))}:
+            self._named.setdefault(name, []).append(area)
+        for code in (country.code, country.code3):
+            self._coded.setdefault(code.lower(), []).append(area)
+
+    def list_named(self, text: str) -> list[Area]:
+        """The areas of that name, without codes."""
+        return self._named.get(fold_name(text), [])
+
+    def list_meant(self, text: str, codes: bool = True) -> list[Area]:
+        """The areas that the text can mean after a city's name."""
+        by_code = self._coded.get(fold_code(text), []) if codes else []
+        return [*self._named.get(fold_code(text), self.list_named(text)), *by_code]
+
+
+def _place_of_region(region: Region, country: str, provider: str) -> Place:
+    name = region.name or region.code
+    return Place(
+        name, region.lat, region.lon, region.country, region.name, Precision.REGION, provider
+    )

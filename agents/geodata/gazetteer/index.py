@@ -1,0 +1,346 @@
+"""Finds places in the table. The rules are in docs/places.md: what the text says counts first, then
+the number of people decides, and the answer says so."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from agents.base.errors import PlaceUnknown
+from agents.base.text import counted
+from agents.core.model.places import Place, Precision, check_place_text, quote
+from agents.geodata.gazetteer.areas import Area, Areas
+from agents.geodata.gazetteer.columns import Columns
+from agents.geodata.gazetteer.names import fold_name, hash_key
+from kernels.geo import haversine_km_rows, is_on_earth
+from kernels.tables import Bools, Floats
+
+PROVIDER = "offline"
+OTHER_NAME = 0.1
+"""A city that bears the name only as one of its others counts as this part of its people: Niš,
+which is also called Nice, is not what Nice means, and Mumbai still is what Bombay means."""
+NEAR_KM = 100.0
+"""How far from the city that is named after it a place may be: `Shinjuku, Tokyo`."""
+FAR_KM = 300.0
+"""A place farther than this from every city has no name."""
+PEOPLE_PER_KM2 = 10_000.0
+"""How densely a city is taken to be settled: so far it reaches from its middle."""
+
+_MOST_REACH_KM = 25.0
+_BANDS_DEG = (0.25, 1.0, 4.0)  # 0.25 degrees are more than _MOST_REACH_KM, 4 more than FAR_KM
+_SEPARATOR = re.compile("[,;/|()\\[\\]\n\u060c\u3001\uff0c\uff1b\uff08\uff09]+")
+_NUMBERS = re.compile(r"\b\d[\d-]*\b")
+_TAIL_WORDS = 3
+_LATIN_LETTERS = re.compile("[A-Za-z]{1,2}")  # too short to mean one of a city's other names
+_IATA = re.compile("[A-Z]{3}", re.ASCII)
+
+Rows = npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True, slots=True)
+class _Hint:
+    """What a word after the name demands. `areas`: in one of these; or else `near` these rows."""
+
+    text: str
+    areas: Sequence[Area]
+    near: Rows
+
+
+class PlaceIndex:
+    """The table, with the ways into it. All methods are synchronous and take far less than a
+    millisecond; nothing is changed after the beginning, so any thread may call them."""
+
+    def __init__(self, columns: Columns) -> None:
+        self._columns = columns
+        self._regions = columns.directory.regions
+        self._areas = Areas(columns.directory, PROVIDER)
+        self._airports, self._metropolises = (
+            columns.directory.airports,
+            columns.directory.metropolises,
+        )
+
+    def __len__(self) -> int:
+        """The number of cities."""
+        return len(self._columns.lat)
+
+    # By name.
+
+    def find(self, text: str, country: str = "") -> Place:
+        """The place that the text means: an IATA code in capitals, a city, region or country, with
+        the names of what it is in after it. `country`: ISO 3166 alpha-2, where that is known.
+        Raises PlaceUnknown."""
+        bare = check_place_text(text)
+        inside = self._find_country(country) if country else None
+        if _IATA.fullmatch(bare) and (place := self._find_airport(bare, country)):
+            return place
+        segments = [p.strip() for p in _SEPARATOR.split(bare) if any(c.isalpha() for c in p)]
+        if len(segments) > 1 and (place := self._find_whole(bare, inside)):
+            return place
+        try:
+            return self._find_in_segments(segments, inside)
+        except PlaceUnknown:
+            fewer = [_NUMBERS.sub(" ", segment).strip() for segment in segments]
+            if fewer == segments:
+                raise
+            return self._find_in_segments([s for s in fewer if s], inside)
+
+    def _find_whole(self, name: str, inside: Area | None) -> Place | None:
+        """The city whose name has a comma, slash or bracket in it: `Biel/Bienne`."""
+        try:
+            return self._find_city_or_area(name, (), inside)
+        except PlaceUnknown:
+            return None
+
+    def _find_country(self, code: str) -> Area:
+        area = self._areas.countries.get(code.upper())
+        if area is None:
+            raise PlaceUnknown(f"{quote(code)} is not the code of a country (ISO 3166: DE, US)")
+        return area
+
+    def _find_airport(self, code: str, country: str) -> Place | None:
+        """By IATA code. `USA` is also one, and never meant as one."""
+        if code == "USA":
+            return None
+        metropolis = self._metropolises.get(code)
+        if metropolis and country.upper() in ("", metropolis[1]):
+            found = self.find(*metropolis)
+            return replace(found, others=0, why=f"the city with the IATA code {code}")
+        airport = self._airports.get(code)
+        if airport is None or country.upper() not in ("", airport.country):
+            return None
+        return Place(
+            airport.name,
+            airport.lat,
+            airport.lon,
+            airport.country,
+            airport.region,
+            Precision.CITY,
+            PROVIDER,
+            why=f"the airport with the IATA code {code}"
+            + (f", of {airport.city}" if airport.city else ""),
+        )
+
+    def _find_in_segments(self, segments: Sequence[str], inside: Area | None) -> Place:
+        """The first segment that names something, given those after it. What is before a city is
+        taken for an address if it has a number, or if something after the city confirms it."""
+        first: PlaceUnknown | None = None
+        for at, segment in enumerate(segments):
+            after = segments[at + 1 :]
+            if at and not after and not any(c.isdigit() for c in segments[0]):
+                break
+            try:
+                place = self._find_segment(segment, after, inside)
+            except PlaceUnknown as e:
+                first = first or e
+                continue
+            if not at:
+                return place
+            if place.precision is Precision.CITY:
+                return replace(place, why=f"{quote(segments[0])} is not known; {place.why}")
+        raise first or PlaceUnknown("there is no name in it")
+
+    def _find_segment(self, segment: str, after: Sequence[str], inside: Area | None) -> Place:
+        """As `segment` says, or with its last words as the name of what it is in: `Paris TX`."""
+        try:
+            return self._find_city_or_area(segment, self._read_hints(after), inside)
+        except PlaceUnknown:
+            words = segment.split()
+            for n in range(1, min(_TAIL_WORDS, len(words) - 1) + 1):
+                head, tail = " ".join(words[:-n]), " ".join(words[-n:])
+                if self._areas.list_meant(tail, codes=tail.isupper()):
+                    try:
+                        hints = self._read_hints((tail, *after))
+                        return self._find_city_or_area(head, hints, inside)
+                    except PlaceUnknown:
+                        continue
+            raise
+
+    def _read_hints(self, words: Sequence[str]) -> tuple[_Hint, ...]:
+        """What the words after a name demand. One that is not known may stand before one that is
+        (a county, before its state). Raises PlaceUnknown for another."""
+        meant = [self._areas.list_meant(word) for word in words]
+        hints: list[_Hint] = []
+        for at, (word, areas) in enumerate(zip(words, meant, strict=True)):
+            near, _ = self._rows_of(word)
+            if areas or len(near):
+                hints.append(_Hint(word, areas, near))
+            elif not any(meant[at + 1 :]):
+                raise PlaceUnknown(f"{quote(word)} is not a country, region or city that is known")
+        return tuple(hints)
+
+    def _rows_of(self, name: str) -> tuple[Rows, Bools]:
+        """The cities with a name, and whether it is their first one."""
+        c = self._columns
+        key = np.frombuffer(hash_key(fold_name(name)), np.uint64)[0]
+        low, high = (int(np.searchsorted(c.hashes, key, side)) for side in ("left", "right"))
+        return c.cities[low:high], c.own[low:high]
+
+    def _find_city_or_area(self, name: str, hints: Sequence[_Hint], inside: Area | None) -> Place:
+        rows, own = self._rows_of(name)
+        kept = own if _LATIN_LETTERS.fullmatch(name) else np.ones(len(rows), bool)
+        for hint in hints:
+            kept = kept & self._meets(rows, hint)
+        if inside:
+            kept = kept & self._is_in(rows, [inside])
+        rows, own = rows[kept], own[kept]
+        city = self._choose_city(rows, own) if len(rows) else None
+        areas = self._list_areas(name, rows, hints, inside)
+        area = self._choose_area(areas, city) if areas else None
+        others = len(rows) + len(areas) - 1
+        if area is not None:
+            where = self._describe_where(hints, inside, area.regions)
+            what = "country" if area.place.precision is Precision.COUNTRY else "region"
+            more = f"; {counted(others, 'other place')} of this name" if others else ""
+            return replace(area.place, others=others, why=f"the {what}{where}{more}")
+        if city is None:
+            where = self._describe_where(hints, inside, ())
+            raise PlaceUnknown(f"no place called {quote(name)}{where} is known")
+        where = self._describe_where(hints, inside, (int(self._columns.region[city]),))
+        why = (
+            f"the largest of {others + 1:,} places of this name{where}"
+            if others
+            else f"the only place of this name{where}"
+        )
+        return self._place_of(city, others, why)
+
+    def _list_areas(
+        self, name: str, rows: Rows, hints: Sequence[_Hint], inside: Area | None
+    ) -> list[Area]:
+        """The countries and regions of that name inside of what the hints say; not those with a
+        city of the same name in them, which the name then means (New York, Singapore). For a
+        country, it has to be the city's first name: Mexico is not Mexico City."""
+        wanted = [hint.areas for hint in hints] + ([[inside]] if inside else [])
+        areas = [
+            area
+            for area in self._areas.list_named(name)
+            if all(any(set(area.regions) <= set(b.regions) for b in some) for some in wanted)
+        ]
+        regions = set(map(int, self._columns.region[rows]))
+        first = {int(self._columns.region[row]) for row in rows if self._is_first(name, row)}
+        return [
+            area
+            for area in areas
+            if not (first if area.place.precision is Precision.COUNTRY else regions)
+            & set(area.regions)
+        ]
+
+    def _is_first(self, name: str, row: np.uint32) -> bool:
+        return fold_name(self._columns.name_of(int(row))) == fold_name(name)
+
+    def _meets(self, rows: Rows, hint: _Hint) -> Bools:
+        inside = self._is_in(rows, hint.areas)
+        if inside.any() or not len(hint.near):
+            return inside
+        return self._is_near(rows, hint.near)
+
+    def _is_in(self, rows: Rows, areas: Sequence[Area]) -> Bools:
+        wanted = np.zeros(len(self._regions), bool)
+        for area in areas:
+            wanted[list(area.regions)] = True
+        found: Bools = wanted[self._columns.region[rows]]
+        return found
+
+    def _is_near(self, rows: Rows, near: Rows) -> Bools:
+        """Whether each city is near one of the others, and not itself one of them."""
+        c = self._columns
+        km = haversine_km_rows(
+            *(_wide(x) for x in (c.lat[rows, None], c.lon[rows, None], c.lat[near], c.lon[near]))
+        )
+        found: Bools = ((km <= NEAR_KM) & (rows[:, None] != near)).any(axis=1)
+        return found
+
+    def _choose_city(self, rows: Rows, own: Bools) -> int:
+        people = np.maximum(self._columns.people[rows], 1)
+        return int(rows[(people * np.where(own, 1.0, OTHER_NAME)).argmax()])
+
+    def _choose_area(self, areas: Sequence[Area], city: int | None) -> Area | None:
+        """The area that the name means rather than that city; None: the city."""
+        area = max(areas, key=lambda a: (a.place.precision is Precision.COUNTRY, a.people))
+        if city is None or area.place.precision is Precision.COUNTRY:
+            return area
+        c = self._columns
+        country = self._areas.countries.get(self._regions[int(c.region[city])].country)
+        is_capital = country is not None and country.capital == fold_name(c.name_of(city))
+        return None if is_capital or int(c.people[city]) >= area.people else area
+
+    @staticmethod
+    def _describe_where(hints: Sequence[_Hint], inside: Area | None, regions: Sequence[int]) -> str:
+        """` in Illinois`: of what a hint can mean, what the place with these regions is in."""
+        words = []
+        for hint in hints:
+            meant = [a for a in hint.areas if set(regions) <= set(a.regions)]
+            word = meant[0].place.name if len(meant) == 1 else hint.text
+            words.append(f"in {word}" if meant else f"near {word}")
+        if inside:
+            words.append(f"in {inside.place.name}")
+        return " " + ", ".join(words) if words else ""
+
+    # By coordinates.
+
+    def name_at(self, lat: float, lon: float) -> Place:
+        """The city that these coordinates in degrees are in, or else the nearest one. Raises
+        PlaceUnknown if there is none within FAR_KM."""
+        if not is_on_earth(lat, lon):
+            raise PlaceUnknown(f"{lat:g}, {lon:g} is not a place on Earth")
+        for band in _BANDS_DEG:
+            rows, km = self._list_around(lat, lon, band)
+            if not len(rows):
+                continue
+            people = self._columns.people[rows]
+            reach = np.minimum(np.sqrt(people / PEOPLE_PER_KM2 / math.pi), _MOST_REACH_KM)
+            around = km <= reach
+            if around.any():
+                at = int(np.where(around, people, 0).argmax())
+                return self._place_of(int(rows[at]), 0, f"{km[at]:.0f} km from its middle")
+            at = int(km.argmin())
+            if km[at] <= min(_complete_to_km(band), FAR_KM):
+                return self._place_of(int(rows[at]), 0, f"the nearest city, {km[at]:.0f} km away")
+        raise PlaceUnknown(f"there is no city within {FAR_KM:.0f} km of {lat:g}, {lon:g}")
+
+    def country_at(self, lat: float, lon: float) -> str:
+        """The ISO 3166 code of the nearest city's country, however far that is."""
+        for band in (*_BANDS_DEG, 16.0, 180.0):
+            rows, km = self._list_around(lat, lon, band)
+            if len(rows) and (band == 180.0 or km.min() <= _complete_to_km(band)):
+                return self._regions[int(self._columns.region[rows[km.argmin()]])].country
+        return ""
+
+    def _list_around(self, lat: float, lon: float, band: float) -> tuple[Rows, Floats]:
+        """The cities within so many degrees of latitude, and as many kilometres to the sides; and
+        how far each is, in km."""
+        c = self._columns
+        low, high = np.searchsorted(c.lat, (lat - band, lat + band))
+        width = band / max(math.cos(math.radians(min(abs(lat) + band, 90.0))), 1e-9)
+        aside = np.abs(c.lon[low:high] - lon)
+        rows = (low + np.flatnonzero(np.minimum(aside, 360.0 - aside) <= width)).astype(np.uint32)
+        return rows, haversine_km_rows(
+            np.array(lat), np.array(lon), _wide(c.lat[rows]), _wide(c.lon[rows])
+        )
+
+    def _place_of(self, city: int, others: int, why: str) -> Place:
+        c, region = self._columns, self._regions[self._columns.region[city]]
+        return Place(
+            c.name_of(city),
+            round(float(c.lat[city]), 5),
+            round(float(c.lon[city]), 5),
+            region.country,
+            region.name,
+            Precision.CITY,
+            PROVIDER,
+            others,
+            why,
+        )
+
+
+def _complete_to_km(band: float) -> float:
+    """Every city that is nearer than this is in a band of so many degrees."""
+    return band * 111.0
+
+
+def _wide(degrees: npt.NDArray[np.float32]) -> Floats:
+    return degrees.astype(np.float64)
