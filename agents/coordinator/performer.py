@@ -31,7 +31,8 @@ from agents.coordinator.queries import QueryPerformer
 from agents.core import effects as fx
 from agents.core import events as ev
 from agents.core.coordinator import AnyEvent
-from agents.core.model.feeds import ALERTS, FLEET, PLACEMENT
+from agents.core.fleet.geo_questions import ANSWER_S
+from agents.core.model.feeds import ALERTS, FLEET, GEO, HOTSPOTS, PLACEMENT
 from agents.core.model.messages import WorkerCommand
 from agents.core.model.placement import (
     LEADER_KEY,
@@ -66,7 +67,7 @@ WRITE_EVERY_S = 1.0
 noticed (PROTOCOL 2.11), and at which a refused write is retried."""
 KAFKA_QUEUE, TALK_QUEUE, SENDING = 10_000, 200, 5_000
 THREADS = 100
-FEEDS = (FLEET, PLACEMENT, ALERTS)
+FEEDS = (FLEET, PLACEMENT, ALERTS, HOTSPOTS, GEO)
 
 _log = log.get_logger("coordinator")
 
@@ -122,6 +123,8 @@ class Performer:
                     self._kafka_wanted.set()
                 case fx.Send(worker, command):
                     self._start_task(self._send_command(worker, command))
+                case fx.AskGeo():
+                    self._start_task(self._ask_geo(effect))
                 case fx.Ping(worker):
                     self._start_task(self._ping_worker(worker))
                 case fx.Publish(item):
@@ -373,6 +376,20 @@ class Performer:
             self._tell(ev.CommandUnanswered(worker, command))
         else:
             self._tell(ev.Answered(worker, command, answer))
+
+    async def _ask_geo(self, e: fx.AskGeo) -> None:
+        answer, why = None, ""
+        try:
+            answer = await self._link.ask_geo(e.worker, e.command, ANSWER_S)
+        except (CommandRefused, NoAnswer, NotConnected) as error:
+            why = str(error)
+            _log.warning(
+                "geo_not_answered", worker=e.worker, what=type(e.command).__name__, reason=why
+            )
+        except Exception:  # noqa: BLE001 - the boundary: it is logged and reported
+            why = "a bug of mine; my log has the details"
+            _log.exception("fault_outlived", what="geo", who=e.worker)
+        self._tell(ev.GeoAnswered(e.worker, e.command, answer, why))
 
     async def _ping_worker(self, worker: str) -> None:
         try:

@@ -36,7 +36,9 @@ from agents.core.coordinator import (
     OperatorSetup,
     PlanningSetup,
 )
+from agents.core.effects import AskGeo
 from agents.core.events import Led, LinkDown, LinkUp, Now, TelemetryIn, XmppEvent
+from agents.core.fleet.geo_questions import ANSWER_S
 from agents.core.fleet.placing_inputs import PlacingSettings
 from agents.core.fleet.plausibility import max_arriving_eps
 from agents.core.fleet.reconcile import transactional_id
@@ -226,7 +228,14 @@ class CoordinatorProcess:
             core = Coordinator(
                 bound.inventory,
                 Inherited(epoch, expected, table.placed, table.leases, table.intents, table.tuning),
-                PlanningSetup(bound.places, numerics, self.placing, time.perf_counter, lanemap),
+                PlanningSetup(
+                    bound.places,
+                    numerics,
+                    self.placing,
+                    time.perf_counter,
+                    lanemap,
+                    self.settings.coordinator.traffic_period_s,
+                ),
                 OperatorSetup(
                     lambda: secrets.token_hex(2),
                     tunable_values_of(self.settings.worker, self.settings.coordinator.calm),
@@ -300,6 +309,7 @@ class CoordinatorProcess:
                 ReadCommitted: back.read_committed,
                 AwaitCommitted: back.await_committed,
                 DeadLook: lambda x: dead.find_letters(x.query, x.most),
+                AskGeo: lambda x: self.link.ask_geo(x.worker, x.command, ANSWER_S),
                 DeadReplay: lambda x: dead.replay_letters(x.query, x.by, x.now_ms, dict(x.upto)),
             }
         )

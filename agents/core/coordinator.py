@@ -29,6 +29,7 @@ from agents.core.events import (
     CommandWasRefused,
     CoreEvent,
     Flooded,
+    GeoAnswered,
     HotspotsRead,
     InventoryRead,
     InventoryRefused,
@@ -64,6 +65,7 @@ from agents.core.fleet.connections import ConnectionEvent, Connections
 from agents.core.fleet.counts import LeaderCounts
 from agents.core.fleet.fencing import Fencing
 from agents.core.fleet.fleet import Fleet
+from agents.core.fleet.geo_questions import GeoQuestions
 from agents.core.fleet.hotspots import Hotspots, NamePlace, format_degrees
 from agents.core.fleet.incidents import News
 from agents.core.fleet.liveness import Gone, Liveness
@@ -78,6 +80,7 @@ from agents.core.fleet.topic_checks import StreamsLooked
 from agents.core.fleet.trouble_watch import Lookout
 from agents.core.fleet.troubles import TroubleKind
 from agents.core.fleet.tuner import Tuner
+from agents.core.geo.lane_ways import LaneWays
 from agents.core.guard import Guard
 from agents.core.lanes.lane_map import LaneMap
 from agents.core.model.feeds import Severity
@@ -118,13 +121,15 @@ class Inherited:
 @dataclass(frozen=True, slots=True)
 class PlanningSetup:
     """What plans are made with. `clock`: seconds, to measure how long one takes. `lanemap`: tells
-    in which lanes a hotspot's events are; without it, hotspots raise no forecast."""
+    in which lanes a hotspot's events are; without it, hotspots raise no forecast.
+    `traffic_period_s`: how often geo workers are asked for traffic."""
 
     lanes: LanePlaces
     numerics: Numerics
     settings: PlacingSettings
     clock: Clock = lambda: 0.0
     lanemap: LaneMap | None = None
+    traffic_period_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +180,13 @@ class Coordinator:
         self.hotspots = Hotspots(
             self.fleet, self.news, self.placing, planning.lanemap, operators.name_place
         )
+        ways = LaneWays(planning.lanemap, planning.lanes.lat, planning.lanes.lon)
+        self.geo = GeoQuestions(
+            self.fleet, self.placing, self.hotspots, ways, planning.traffic_period_s
+        )
         self.desk = Desk(
             *(self.fleet, self.placing, self.news, operators.token, self.tuner),
-            *(self.hotspots, self.paths),
+            *(self.hotspots, self.paths, self.geo),
         )
         self.dialogs = Dialogs(self.desk)
         desk, placing = self.desk, self.placing
@@ -287,6 +296,7 @@ class Coordinator:
             ReleaseRead: self.outcomes.handle_release,
             CommandWasRefused: self.outcomes.handle_refusal,
             CommandUnanswered: self.outcomes.handle_no_answer,
+            GeoAnswered: self._handle_geo_answer,
             Ponged: self.outcomes.handle_pong,
             # what Kafka and the inventory say
             LeaseMade: self.fencing.handle_lease_made,
@@ -384,6 +394,9 @@ class Coordinator:
     def _handle_hotspots(self, event: HotspotsRead, now: Now) -> Iterable[Effect]:
         return self.hotspots.handle_records(event, now.s, now.ms)
 
+    def _handle_geo_answer(self, event: GeoAnswered, now: Now) -> Iterable[Effect]:
+        return self.geo.handle_answer(event, now.s)
+
     def _handle_offsets(self, event: OffsetsRead, now: Now) -> None:
         self.liveness.note_offsets(self.fleet, event.offsets)
 
@@ -468,6 +481,8 @@ class Coordinator:
                 yield from self.desk.rollout.report_cut_off()
             yield from self.desk.rollout.advance(now.s)
             self.lookout.update_troubles(now.s, self.liveness.quiet_until)
+            #    Geo workers are asked last: nothing above waits for their answers.
+            yield from self.guard.run_report("geo", lambda: [*self.geo.advance(now.s)], now.s)
         # 5. People are told last, after everything that they could be told of.
         if self.placing.moved:
             self.news.report_planner_moves(self.placing.moved, now.s)

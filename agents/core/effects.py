@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from agents.core.model import forms
 from agents.core.model.charts import Sample
 from agents.core.model.feeds import FeedItem
+from agents.core.model.geo import GeoCommand
 from agents.core.model.messages import ReleaseCommand, WorkerAnswer, WorkerCommand
 from agents.core.model.placement import Intent, Lease, Placed, Tuning
 from agents.core.model.plan import Decided, Moment, PlanningFrame
@@ -52,6 +53,15 @@ class Send:
 
     worker: str
     command: WorkerCommand
+
+
+@dataclass(frozen=True, slots=True)
+class AskGeo:
+    """Ask a geo worker. GeoAnswered follows. As the `what` of an Errand, QueryFinished follows
+    instead, with the GeoAnswer as its result."""
+
+    worker: str
+    command: GeoCommand
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +203,7 @@ Effect = (
     MakeLease
     | Write
     | Send
+    | AskGeo
     | Ping
     | ReadOffsets
     | ReadRelease

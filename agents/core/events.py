@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from agents.core.model.geo import GeoAnswer, GeoCommand
 from agents.core.model.hotspots import Hotspot
 from agents.core.model.inventory import Inventory
 from agents.core.model.messages import (
@@ -278,6 +279,16 @@ class CommandUnanswered:
 
 
 @dataclass(frozen=True, slots=True)
+class GeoAnswered:
+    """The outcome of an AskGeo: an `answer`, or None and `why` there is none, for people."""
+
+    worker: str
+    command: GeoCommand
+    answer: GeoAnswer | None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Ponged:
     """The outcome of a ping. `alive`: None if nothing is known, since the server did not answer us
     either."""
@@ -376,6 +387,7 @@ CoreEvent = (
     | Answered
     | CommandWasRefused
     | CommandUnanswered
+    | GeoAnswered
     | Ponged
     | OffsetsRead
     | ReleaseRead

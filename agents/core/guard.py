@@ -28,6 +28,7 @@ from agents.core.events import (
     CommandUnanswered,
     CommandWasRefused,
     Flooded,
+    GeoAnswered,
     HotspotsRead,
     NotUnderstood,
     PlanFailed,
@@ -54,6 +55,7 @@ FAULTS = (
     "plan",
     "summary",
     "hotspots",
+    "geo",
 )  # where it failed
 
 Undo = Callable[[], None]
@@ -90,6 +92,7 @@ class Guard:
                 | Answered()
                 | CommandWasRefused()
                 | CommandUnanswered()
+                | GeoAnswered()
                 | Ponged()
                 | AffiliationsRead()
                 | AffiliationChanged()
@@ -236,6 +239,7 @@ def _sender_of(event: object) -> str:
             | Answered(worker)
             | CommandWasRefused(worker)
             | CommandUnanswered(worker)
+            | GeoAnswered(worker)
             | Ponged(worker)
         ):
             return worker

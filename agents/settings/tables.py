@@ -484,6 +484,15 @@ class Coordinator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     day_s: Annotated[float, about("Length of the stream's day, for the forecast.", "s", gt=0)] = (
         86_400.0
     )
+    traffic_period_s: Annotated[
+        float,
+        about(
+            "How often the geo worker is asked for the traffic of the 10 lanes that matter most.",
+            "s",
+            ge=10,
+            le=3600,
+        ),
+    ] = 60.0
     journal_mb: Annotated[
         int, about("How much of the decisions' inputs is kept, for `geolane replan`.", "MB", ge=1)
     ] = 256

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Mapping
 
 from slixmpp.exceptions import IqError
-from slixmpp.stanza import Presence
+from slixmpp.stanza import Iq, Presence
 
 from agents import settings
 from agents.base import log
@@ -19,13 +20,14 @@ from agents.base.errors import NameTaken, NoAnswer, NotConnected, XmppError
 from agents.core.events import Led, LinkDown, LinkUp, NotLeading, XmppEvent
 from agents.core.model.feeds import FeedItem
 from agents.core.model.forms import FormAnswer as Answered
+from agents.core.model.geo import GeoAnswer, GeoCommand
 from agents.core.model.messages import WorkerAnswer, WorkerCommand
 from agents.core.operators.form_dialogs import BY_FORM
 from agents.xmpp.client import Backoff, Handlers, Login, Session
 from agents.xmpp.leader_session import Leadership, RecentKeys
 from agents.xmpp.pubsub import mirror_affiliations
 from agents.xmpp.room import send_text_message
-from plugins import lanes
+from plugins import geo, lanes
 from plugins.health import WORKER_RESOURCE
 from plugins.values import BadStanza
 
@@ -206,14 +208,26 @@ class CoordinatorLink:
 
         Raises NotConnected; NoAnswer (time-out, nobody there, or an unreadable answer: the worker
         may have obeyed); StaleEpoch; CommandRefused; ValueError for more than 500 lanes."""
-        session = self._require_leadership().session
-        iq = session.make_iq("set", self._jid_of_worker(worker))
-        iq.xml.append(lanes.command_to_xml(command))
-        result = await session.send_request(iq, timeout_s)
+        result = await self._request(worker, lanes.command_to_xml(command), timeout_s)
         try:
             return lanes.answer_from_result(result)
         except BadStanza as e:
             raise NoAnswer(f"{worker}: its answer cannot be read ({e})") from None
+
+    async def ask_geo(self, worker: str, command: GeoCommand, timeout_s: float) -> GeoAnswer:
+        """Ask the geo worker `worker` and return its answer. Raises as `send_command` does, without
+        StaleEpoch."""
+        result = await self._request(worker, geo.command_to_xml(command), timeout_s)
+        try:
+            return geo.answer_from_result(result)
+        except BadStanza as e:
+            raise NoAnswer(f"{worker}: its answer cannot be read ({e})") from None
+
+    async def _request(self, worker: str, command: ET.Element, timeout_s: float) -> Iq:
+        session = self._require_leadership().session
+        iq = session.make_iq("set", self._jid_of_worker(worker))
+        iq.xml.append(command)
+        return await session.send_request(iq, timeout_s)
 
     async def ping_worker(self, worker: str, timeout_s: float) -> None:
         """Ping `worker` (XEP-0199); any answer counts. Raises NoAnswer if the worker does not

@@ -14,7 +14,9 @@ from agents.core.model.feeds import (
     FeedElement,
     FeedItem,
     FleetSummary,
+    GeoItem,
     HotspotItem,
+    LaneTrafficRow,
     MoveItem,
     PlacementFigures,
     PlacementPlan,
@@ -25,6 +27,7 @@ from agents.core.model.feeds import (
     WorkerRow,
     WorkerRows,
 )
+from agents.core.model.geo import INDEX
 from agents.core.model.hotspots import HotspotState
 from agents.core.model.topology import WorkerKind
 from plugins import namespaces as ns
@@ -48,6 +51,7 @@ _FLEET, _ALERT = f"{{{ns.FEED}}}fleet", f"{{{ns.FEED}}}alert"
 _WORKERS, _WORKER = f"{{{ns.FEED}}}workers", f"{{{ns.FEED}}}worker"
 _TROUBLES, _TROUBLE = f"{{{ns.FEED}}}troubles", f"{{{ns.FEED}}}trouble"
 _HOTSPOT = f"{{{ns.FEED}}}hotspot"
+_GEO, _TRAFFIC = f"{{{ns.GEO}}}traffic", f"{{{ns.GEO}}}lane"
 _TUNING, _SET = f"{{{ns.FEED}}}tuning", f"{{{ns.FEED}}}set"
 SETS_LIMIT = 200
 LANES_LIMIT = 1_000
@@ -82,7 +86,10 @@ def item_to_entry(item: FeedItem, updated: datetime) -> ET.Element:
     about='node-fra-1'/>``. On `hotspots`, one item for each, which its changes replace: ``<hotspot
     xmlns='urn:geolane:feed:1' leader_epoch='4' id='8326cbfffffffff-1764417000' state='open'
     place='Dallas, US' lat='32.78' lon='-96.8' eps='14.2' usual_eps='2.1' started_s='1764416940'
-    last_s='1764417000' ended_s='0' lanes='3 7'/>``. On `tuning`, for the workers:
+    last_s='1764417000' ended_s='0' lanes='3 7'/>``. On `geo`, the item `current`:
+    ``<traffic xmlns='urn:geolane:geo:1' leader_epoch='4' lanes='8' calls='812'
+    daily_calls='20000'><lane n='12' index='1.4' live='1' provider='apple' age_s='35' valid_s='265'
+    place='Frankfurt am Main, DE'/></traffic>``. On `tuning`, for the workers:
     ``<tuning xmlns='urn:geolane:feed:1' leader_epoch='4' version='17'><set name='commit_gap_ms'
     value='200'/></tuning>``."""
     entry = ET.Element(f"{_A}entry")
@@ -148,6 +155,8 @@ def _value_to_xml(value: FeedElement, leader_epoch: int) -> ET.Element:
                 root.set(name, format_number(getattr(value, name)))
             root.set("lanes", " ".join(map(str, value.lanes[:LANES_LIMIT])))
             return root
+        case GeoItem():
+            return _geo_to_xml(value, head)
         case TuningValues():
             root = ET.Element(_TUNING, head, version=str(value.version))
             for name, number_ in value.values:
@@ -167,6 +176,40 @@ def _rows_to_xml(value: WorkerRows) -> ET.Element:
         for name in ("lanes", "rate_eps", "lag_events", "p99_ms", "capacity_eps"):
             x.set(name, format_number(getattr(row, name)))
     return root
+
+
+def _geo_to_xml(value: GeoItem, head: dict[str, str]) -> ET.Element:
+    root = ET.Element(_GEO, head)
+    for name in ("lanes", "calls", "daily_calls"):
+        root.set(name, str(getattr(value, name)))
+    for row in value.rows:
+        x = ET.SubElement(root, _TRAFFIC, n=str(row.lane), live="1" if row.live else "0")
+        for name in ("index", "age_s", "valid_s"):
+            x.set(name, format_number(getattr(row, name)))
+        for name in ("provider", "place"):
+            x.set(name, replace_invalid_xml(getattr(row, name)))
+    return root
+
+
+def _geo_from_xml(root: ET.Element) -> GeoItem:
+    if len(root) > ROWS_LIMIT:
+        raise BadStanza(f"traffic: more than {ROWS_LIMIT}")
+    lanes, calls, daily_calls = (
+        parse_integer(root.get(name), name) for name in ("lanes", "calls", "daily_calls")
+    )
+    rows = tuple(
+        LaneTrafficRow(
+            parse_integer(x.get("n"), "n"),
+            parse_number(x.get("index"), "index", *INDEX),
+            x.get("live") == "1",
+            parse_sentence(x.get("provider")),
+            parse_number(x.get("age_s"), "age_s"),
+            parse_number(x.get("valid_s"), "valid_s"),
+            parse_sentence(x.get("place")),
+        )
+        for x in root.iterfind(_TRAFFIC)
+    )
+    return GeoItem(lanes, calls, daily_calls, rows)
 
 
 def _troubles_to_xml(value: TroubleRows) -> ET.Element:
@@ -251,6 +294,8 @@ def _value_from_xml(root: ET.Element) -> FeedElement:
         )
     if root.tag == _HOTSPOT:
         return _hotspot_from_xml(root)
+    if root.tag == _GEO:
+        return _geo_from_xml(root)
     if root.tag == _TUNING:
         if len(root) > SETS_LIMIT:
             raise BadStanza(f"tuning: more than {SETS_LIMIT} settings")

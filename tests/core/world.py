@@ -57,7 +57,7 @@ RTT = read_rtt()
 NUMERICS = Numerics("numpy", "the world is small", compute_matrix_costs, solve)
 
 
-def inventory(nodes: int, capacity_eps: float = 2000.0) -> Inventory:
+def inventory(nodes: int, capacity_eps: float = 2000.0, geo: int = 0) -> Inventory:
     regions = RTT.regions
     sites = {
         f"s{i}": Site(
@@ -73,6 +73,9 @@ def inventory(nodes: int, capacity_eps: float = 2000.0) -> Inventory:
         for i in range(nodes)
     }
     workers["router-1"] = WorkerSpec("router-1", WorkerKind.ROUTER, "s0", 50_000.0)
+    workers |= {
+        f"geo-{i}": WorkerSpec(f"geo-{i}", WorkerKind.GEO, "s0", 1000.0) for i in range(1, geo + 1)
+    }
     return Inventory(sites, workers)
 
 
@@ -146,15 +149,17 @@ class World:
     errands: list[fx.Errand] = field(default_factory=list)
     answered: list[fx.AnswerAdHoc] = field(default_factory=list)
     decided: list[Decided] = field(default_factory=list)
+    asked_geo: list[fx.AskGeo] = field(default_factory=list)
     plan: fx.PlanWanted | None = None
     plans_at_once: bool = True
     lanemap: LaneMap | None = None
     arrivals: tuple[Arrival, ...] = ()  # what the router counts
     data_at_kafka: bool = False
     probes: dict[str, tuple[PathReport, ...]] = field(default_factory=dict)  # by worker
+    geo: int = 0  # how many geo workers there are
 
     def __post_init__(self) -> None:
-        self.inv = inventory(self.nodes)
+        self.inv = inventory(self.nodes, geo=self.geo)
         self.lead()
 
     @property
@@ -168,6 +173,7 @@ class World:
         self.kafka.clear()
         self.errands.clear()
         self.sends.clear()
+        self.asked_geo.clear()
         self.pings.clear()
         self.plan = None
         self.leader_epoch += 1
@@ -220,6 +226,8 @@ class World:
                 self.sends.append(effect)
             case fx.Ping(worker):
                 self.pings.append(worker)
+            case fx.AskGeo():
+                self.asked_geo.append(effect)
             case fx.Say(text) | fx.Whisper(_, text):
                 self.said.append(text)
             case fx.Note():

@@ -12,7 +12,9 @@ from agents.core.model.feeds import (
     AlertItem,
     FeedItem,
     FleetSummary,
+    GeoItem,
     HotspotItem,
+    LaneTrafficRow,
     MoveItem,
     PlacementFigures,
     PlacementPlan,
@@ -222,6 +224,25 @@ elements = st.one_of(
         whole,
         whole,
         st.lists(whole, max_size=9).map(tuple),
+    ),
+    st.builds(
+        GeoItem,
+        whole,
+        whole,
+        whole,
+        st.lists(
+            st.builds(
+                LaneTrafficRow,
+                whole,
+                st.integers(250, 16_000).map(lambda n: n / 1000),
+                st.booleans(),
+                line_text,
+                amounts,
+                amounts,
+                line_text,
+            ),
+            max_size=4,
+        ).map(tuple),
     ),
     st.builds(
         TuningValues, whole, st.lists(st.tuples(words, whole | amounts), max_size=4).map(tuple)

@@ -12,6 +12,7 @@ import numpy as np
 from agents.core.fleet.data_paths import NO_BROKER, DataPaths
 from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.paths import MeasuredPaths
+from agents.core.geo.figures import GeoFigures
 from agents.core.model.messages import Telemetry, is_degraded
 from agents.core.model.placement import State
 from agents.core.model.plan import (
@@ -118,7 +119,8 @@ class PlacingInputs:
     """What the planner needs beside the fleet: per lane, moves under way, cooldowns (until,
     monotonic s) and trails; per node, when it came, and the limit of its moves after trouble.
     `hotspots`: what they add to forecasts. `raises`: the lanes whose forecast they raised in the
-    last moment. `measured`: the workers' round trips to brokers; `data`: what follows from them."""
+    last moment. `measured`: the workers' round trips to brokers; `data`: what follows from them.
+    `geo`: the traffic of lanes, and names."""
 
     fleet: Fleet
     places: LanePlaces
@@ -132,6 +134,7 @@ class PlacingInputs:
     troubled: dict[str, tuple[int, float]] = field(default_factory=dict)
     hotspots: HotspotForecast = field(default_factory=HotspotForecast)
     raises: Mapping[int, Raised] = field(default_factory=dict)
+    geo: GeoFigures = field(default_factory=GeoFigures)
     foresight: Foresight = field(init=False)
     data: DataPaths = field(init=False)
 
@@ -301,6 +304,7 @@ class PlacingInputs:
             priority=self.places.priority[p.n] if self.places.priority else 0,
             forecast_eps=ahead if ahead == ahead else None,
             warm=warm,
+            traffic=self.geo.index_of(p.n, now),
             broker=broker,
         )
 

@@ -9,10 +9,16 @@ from enum import StrEnum
 import msgspec
 from h3.api import basic_str
 
-from agents.core.model.geo import ATTRIBUTION_LIMIT, INDEX, NAME_LIMIT, PROVIDER_LIMIT, VALID_S
+from agents.core.model.geo import (
+    ATTRIBUTION_LIMIT,
+    INDEX,
+    NAME_LIMIT,
+    PROVIDER_LIMIT,
+    VALID_S,
+    lane_key,
+)
 
 LATEST_S = 253_402_300_799.0  # the end of the year 9999
-LANE_KEY = "lane-"
 
 
 class ContextKind(StrEnum):
@@ -38,7 +44,7 @@ class GeoContext(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     @property
     def key(self) -> str:
         """The record's key: `lane-12`, or the cell."""
-        return self.cell or f"{LANE_KEY}{self.lane}"
+        return lane_key(self.lane) if self.lane is not None else self.cell
 
     def encode(self) -> bytes:
         return msgspec.json.encode(self)

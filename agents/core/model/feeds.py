@@ -9,7 +9,7 @@ from agents.core.model.hotspots import HotspotState
 from agents.core.model.topology import WorkerKind
 
 FLEET, PLACEMENT, ALERTS, TUNING = "fleet", "placement", "alerts", "tuning"
-HOTSPOTS = "hotspots"
+HOTSPOTS, GEO = "hotspots", "geo"
 CURRENT = "current"
 
 
@@ -166,6 +166,32 @@ class HotspotItem:
 
 
 @dataclass(frozen=True, slots=True)
+class LaneTrafficRow:
+    """The traffic of one lane. `index`: expected by static travel time. `live`: from traffic as it
+    is now. `age_s`, `valid_s`: how long ago the provider was asked, and how long the figure still
+    holds, when the item was made. `place`: the name of the middle of its events, or empty."""
+
+    lane: int
+    index: float
+    live: bool
+    provider: str
+    age_s: float
+    valid_s: float
+    place: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GeoItem:
+    """The traffic that plans use now: of `lanes` lanes, in `rows` those with the slowest roads.
+    `calls`: the provider's calls of this day, of `daily_calls` (0: no limit)."""
+
+    lanes: int
+    calls: int
+    daily_calls: int
+    rows: tuple[LaneTrafficRow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class TuningValues:
     """For the workers: the values of tuned settings, by name; for all others each worker's own
     settings apply. `version`: what they acknowledge."""
@@ -175,7 +201,13 @@ class TuningValues:
 
 
 FeedElement = (
-    FleetSummary | PlacementPlan | PlacementFigures | AlertItem | HotspotItem | TuningValues
+    FleetSummary
+    | PlacementPlan
+    | PlacementFigures
+    | AlertItem
+    | HotspotItem
+    | GeoItem
+    | TuningValues
 )
 
 

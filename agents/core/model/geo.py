@@ -33,6 +33,11 @@ ATTRIBUTION_LIMIT = 200
 Point = tuple[float, float]
 
 
+def lane_key(lane: int) -> str:
+    """A lane's key among names, and in the topic `geo.context`."""
+    return f"lane-{lane}"
+
+
 def traffic_index(times: Iterable[TravelTime | None]) -> float | None:
     """The index of the ways to a lane's destinations: the sum of the expected times by that of the
     static ones, clipped to INDEX. None without a way that has both."""
@@ -67,8 +72,8 @@ class TrafficCommand:
 
 @dataclass(frozen=True, slots=True)
 class Unnamed:
-    """A place that people should read the name of. `key`: a cell (hex H3 index), or a lane's number
-    in decimal after `lane-`."""
+    """A place that people should read the name of. `key`: a cell (hex H3 index), or a
+    `lane_key`."""
 
     key: str
     at: Point

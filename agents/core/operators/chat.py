@@ -15,6 +15,7 @@ from agents.base.token_bucket import TokenBucket
 from agents.core.effects import Effect, MirrorAffiliations, Note, Say, Show, Whisper
 from agents.core.events import QueryFinished, QuestionAsked
 from agents.core.fleet.fleet import Fleet
+from agents.core.fleet.geo_questions import GeoQuestions
 from agents.core.fleet.hotspots import Hotspots
 from agents.core.fleet.incidents import News, clip_lines
 from agents.core.fleet.paths import MeasuredPaths
@@ -61,6 +62,7 @@ class Desk:
     tuner: Tuner
     hotspots: Hotspots
     paths: MeasuredPaths
+    geo: GeoQuestions
     affiliations: dict[str, str] = field(default_factory=dict)
     known: bool = False  # whether the room's affiliations have been read
     promises: dict[str, Promise] = field(default_factory=dict)
@@ -144,6 +146,7 @@ class Desk:
             self.rollout,
             self.hotspots,
             self.paths,
+            self.geo,
             access=self.access_of(jid),
             chat=chat,
             commanding=commanding,

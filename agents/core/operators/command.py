@@ -13,6 +13,7 @@ from enum import IntEnum
 
 from agents.core.effects import Effect, Write
 from agents.core.fleet.fleet import Fleet
+from agents.core.fleet.geo_questions import GeoQuestions
 from agents.core.fleet.hotspots import Hotspots
 from agents.core.fleet.incidents import News
 from agents.core.fleet.paths import MeasuredPaths
@@ -71,6 +72,7 @@ class Context:
     rollout: Rollout
     hotspots: Hotspots
     paths: MeasuredPaths
+    geo: GeoQuestions
     access: Access = Access.LOOK
     chat: bool = True
     commanding: bool = True

@@ -15,10 +15,11 @@ from agents.core.fleet.data_paths import NO_BROKER
 from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.paths import MeasuredPath
 from agents.core.fleet.placing import Placing
+from agents.core.geo.figures import NO_TRAFFIC, format_figure_source
 from agents.core.model.messages import Health
 from agents.core.model.placement import PAUSE, Placed, State
 from agents.core.model.plan import PathBasis, Scored
-from agents.core.model.topology import Partition, short_name
+from agents.core.model.topology import Partition, WorkerKind, short_name
 from agents.core.planning.limits import ROUNDING
 from kernels.reference import compute_feasible_pairs, compute_terms
 from kernels.tables import Bools, Floats, Ints
@@ -50,6 +51,7 @@ def explain_lane(placing: Placing, p: Partition, now: float) -> str:
         absent=describe_absences(placing.fleet),
         raised=describe_raise(placing, p),
         paths=placing.inputs.data.paths_to(placing.inputs.data.leaders.get(p.n, NO_BROKER)),
+        traffic=describe_traffic(placing, p, now),
     )
 
 
@@ -71,6 +73,27 @@ def describe_raise(placing: Placing, p: Partition) -> str:
     if raised is None:
         return ""
     return f"forecast raised x{raised.times:.1f} by the hotspot at {raised.place}"
+
+
+def describe_traffic(placing: Placing, p: Partition, now: float) -> str:
+    """The traffic that the last plan counted for the lane, and how it is known; empty in a fleet
+    without a geo worker."""
+    if WorkerKind.GEO not in placing.fleet.inventory.kinds_in_use():
+        return ""
+    scored = placing.last
+    used = NO_TRAFFIC
+    if scored is not None and p in scored.partitions:
+        used = scored.moment.lanes[scored.partitions.index(p)].traffic
+    figure = placing.inputs.geo.traffic.get(p.n, now)
+    if figure is None:
+        if used == NO_TRAFFIC:
+            return "Traffic: n/a, not told; it counts as 1."
+        return f"Traffic: x{used:.2f} in this plan; that figure has expired."
+    source = format_figure_source(figure, now)
+    if figure.value is None:
+        return f"Traffic: n/a, {figure.reason} ({source}); it counts as 1."
+    was = "" if figure.value == used else f" (x{used:.2f} in this plan)"
+    return f"Traffic: x{figure.value:.2f}{was}, by {source}."
 
 
 def gains_elsewhere_ms(scored: Scored, owners: Mapping[Partition, str]) -> dict[Partition, float]:
@@ -109,15 +132,19 @@ def explain_scored_lane(
     absent: Mapping[str, str],
     raised: str = "",
     paths: Mapping[str, MeasuredPath] = NO_PATHS,
+    traffic: str = "",
 ) -> str:
     """Like `explain_lane`, on values. `absent`: see `describe_absences`. `raised`: what raised the
-    lane's forecast. `paths`: by worker, the round trips to the lane's broker that were measured."""
+    lane's forecast. `paths`: by worker, the round trips to the lane's broker that were measured.
+    `traffic`: see `describe_traffic`."""
     if placed.state is State.ORPHAN or placed.worker not in scored.workers:
         if p.n not in scored.plan.waiting:
             return f"Lane {p.n} has no owner: it is about to be placed."
         return "\n".join(_describe_waiting(_Case(scored, p, -1, absent, raised)))
     case = _Case(scored, p, scored.workers.index(placed.worker), absent, raised)
-    current = " ".join([_describe_current_node(case, placed), *_describe_path(case, paths, now)])
+    current = " ".join(
+        [_describe_current_node(case, placed), *_describe_path(case, paths, now), traffic]
+    ).strip()
     lines = [current, *_describe_chosen_node(case, placed, paused)]
     other = case.find_cheapest(case.may & ~case.taken)
     if other >= 0:

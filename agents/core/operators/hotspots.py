@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agents.base.text import counted
-from agents.core.fleet.hotspots import Hotspots, Known, format_times
+from agents.core.fleet.hotspots import Known, format_times
 from agents.core.fleet.incidents import format_partitions
+from agents.core.geo.figures import format_figure_source
 from agents.core.model.times import format_duration
 from agents.core.model.topology import WorkerKind
 from agents.core.operators.command import Context
@@ -29,7 +30,7 @@ def show_hotspots(c: Context, args: Sequence[str]) -> str:
             if now_open
             else "No hotspot is open."
         )
-    lines += [_describe_open(hotspots, known) for known in now_open[:most_open]]
+    lines += [_describe_open(c, known) for known in now_open[:most_open]]
     if silent:
         lines.append(
             f"{counted(silent, 'more hotspot')} should have ended, but nothing more is heard of "
@@ -55,13 +56,14 @@ def _describe_absence(c: Context) -> str:
     )
 
 
-def _describe_open(hotspots: Hotspots, known: Known) -> str:
+def _describe_open(c: Context, known: Known) -> str:
     lanes = format_partitions(WorkerKind.NODE.partition(n) for n in known.lanes)
-    times = hotspots.times_raised(known)
+    times = c.hotspots.times_raised(known)
     raised = f", forecast x{format_times(times)}" if times else ""
-    return (
-        f"{known.place}: {known.rate}, since {known.at(known.hotspot.started_s)}; {lanes}{raised}"
-    )
+    name = c.placing.inputs.geo.name_of(known.hotspot.peak, c.now)
+    also = f" ({name.value}: {format_figure_source(name, c.now)})" if name else ""
+    since = known.at(known.hotspot.started_s)
+    return f"{known.place}{also}: {known.rate}, since {since}; {lanes}{raised}"
 
 
 def _describe_ended(known: Known) -> str:

@@ -12,12 +12,14 @@ from agents.core.fleet.paths import MeasuredPaths
 from agents.core.fleet.placing import Placing
 from agents.core.fleet.summary import health_word, lane_loads, node_rate_eps, summarise_fleet
 from agents.core.fleet.troubles import Troubles
+from agents.core.geo.figures import format_figure_source
+from agents.core.model.geo import lane_key
 from agents.core.model.messages import Accelerator, Health
 from agents.core.model.placement import PAUSE, State
 from agents.core.model.plan import Broker, PathBasis
 from agents.core.model.times import format_duration
 from agents.core.model.topology import ASIDE, Partition, WorkerKind, short_name
-from agents.core.operators.explain import describe_network, describe_raise
+from agents.core.operators.explain import describe_network, describe_raise, describe_traffic
 from agents.core.operators.held_back import describe_held_back
 
 ROWS = 4  # of a table in chat: with the first line, head and fences that is 8 lines
@@ -294,5 +296,8 @@ def describe_lane(fleet: Fleet, placing: Placing, p: Partition, now: float, now_
         expected += f" ({raised})" if raised else ""
         lines.append(f"{arriving:,.0f} events/s arrive{expected}.")
     places = placing.inputs.places
-    lines.append(f"Its events come from around {places.lat[p.n]:.2f}, {places.lon[p.n]:.2f}.")
+    around = f"Its events come from around {places.lat[p.n]:.2f}, {places.lon[p.n]:.2f}"
+    if (name := placing.inputs.geo.name_of(lane_key(p.n), now)) is not None:
+        around += f": {name.value} ({format_figure_source(name, now)})"
+    lines.append(f"{around}. {describe_traffic(placing, p, now)}".strip())
     return "\n".join(lines)

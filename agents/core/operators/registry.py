@@ -46,6 +46,7 @@ from agents.core.operators.reset import RESET
 from agents.core.operators.rewind import REWIND, query_rewind
 from agents.core.operators.rollout import ROLLOUTS
 from agents.core.operators.subscriptions import FEEDS, follow_feed, unfollow_feed
+from agents.core.operators.traffic import show_traffic, traffic_figures
 from agents.core.operators.tune import DEFAULT, show_or_tune_setting
 from agents.core.operators.whatif import USAGE, answer_whatif
 from agents.core.planning.damping import MUST
@@ -424,6 +425,14 @@ _LIST = (
     *LOOKS,
     *LETTERS,
     Command("hotspots", (), Access.LOOK, "where events pile up", show_hotspots),
+    Command(
+        "traffic",
+        (PAGE,),
+        Access.LOOK,
+        "the traffic around lanes, the slowest first",
+        show_traffic,
+        figures=traffic_figures,
+    ),
     Command("history", HISTORY, Access.LOOK, "what happened and who asked for it", query_history),
     Command("follow", (_FEED,), Access.LOOK, "get a feed's items one to one", follow_feed),
     Command(

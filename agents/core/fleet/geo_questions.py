@@ -1,0 +1,245 @@
+"""What the leader asks geo workers for by itself: the traffic of the lanes that matter most now,
+and the names of places that people will read. A fleet without a geo worker asks nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from agents.base.text import counted
+from agents.core.effects import AskGeo, Effect, Publish
+from agents.core.events import GeoAnswered
+from agents.core.fleet.fleet import Fleet
+from agents.core.fleet.hotspots import Hotspots
+from agents.core.fleet.placing import Placing
+from agents.core.geo.choice import LaneStake, choose_lanes
+from agents.core.geo.figures import Figure, GeoFigures, format_figure_source
+from agents.core.geo.lane_ways import LaneWays
+from agents.core.model.feeds import CURRENT, GEO, FeedItem, GeoItem, LaneTrafficRow
+from agents.core.model.geo import (
+    NAMES_AT_MOST,
+    TRAFFIC_LANES_AT_MOST,
+    Budget,
+    LaneTraffic,
+    Named,
+    NamesAnswer,
+    NamesCommand,
+    TrafficAnswer,
+    TrafficCommand,
+    Unnamed,
+    lane_key,
+)
+from agents.core.model.topology import WorkerKind
+from kernels.tables import Floats, Ints
+
+ANSWER_S = 20.0
+"""An answer may take this long: ten lanes are ten calls, one after the other."""
+FORGOTTEN_S = 2 * ANSWER_S  # a question without any outcome
+LOOK_S = 2.0  # how often it is checked whether anything is to be asked
+NAMES_PERIOD_S = 10.0
+LANES_NAMED_AT_ONCE = 10
+LASTING_S = 3_600.0
+"""Names that hold this long cost little: they are asked for again whenever they expire."""
+NOTABLE = 0.1
+"""An index that is this far from 1 is shown to people with the lane's name."""
+ROWS_AT_MOST = 20  # in an item of the feed
+
+NO_BUDGET = Budget()
+
+Question = TrafficCommand | NamesCommand
+
+
+def find_geo_worker(fleet: Fleet) -> str:
+    """The geo worker to ask: the first by name that works and is to go on; empty if there is none.
+    It is the same one each time, since each has a memory and a budget of its own."""
+    names = sorted(v.spec.worker for v in fleet.views.values() if v.spec.kind == WorkerKind.GEO)
+    fit = [w for w in names if fleet.views[w].present and fleet.statuses[w].confirmed]
+    return next((w for w in fit if not fleet.statuses[w].to_empty), fit[0] if fit else "")
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    worker: str
+    command: Question
+    at_s: float
+
+
+@dataclass(slots=True)
+class GeoQuestions:
+    """`period_s`: how often traffic is asked for. `counts`: questions by command and outcome
+    (`traffic`, `answered`). `budget`: as the last answer tells it. `failure`: why the last question
+    about traffic has no answer, empty if it has one."""
+
+    fleet: Fleet
+    placing: Placing
+    hotspots: Hotspots
+    ways: LaneWays
+    period_s: float
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    budget: Budget = NO_BUDGET
+    failure: str = ""
+    _open: dict[type[Question], _Asked] = field(default_factory=dict)
+    _next_s: dict[type[Question], float] = field(default_factory=dict)
+    _shown: bool = False
+
+    @property
+    def figures(self) -> GeoFigures:
+        return self.placing.inputs.geo
+
+    # ---- questions ----
+
+    def advance(self, now: float) -> Iterator[Effect]:
+        """Ask what is due, one question of each kind at a time."""
+        self.figures.traffic.drop_expired(now)
+        if self._shown and not any(True for _ in self.figures.traffic.known(now)):
+            yield self._make_item(now)  # what the service keeps of the feed may not outlast it
+        worker = find_geo_worker(self.fleet)
+        if not worker:
+            return
+        if self._is_due(TrafficCommand, now) and (lanes := self._choose_lanes(now)):
+            routes = tuple(self.ways.routes_of(n) for n in lanes)
+            yield self._ask(worker, TrafficCommand(*self._head(worker), routes), now)
+        if self._is_due(NamesCommand, now) and (places := self._choose_places(now)):
+            yield self._ask(worker, NamesCommand(*self._head(worker), tuple(places)), now)
+
+    def _is_due(self, kind: type[Question], now: float) -> bool:
+        asked = self._open.get(kind)
+        if asked is not None and now - asked.at_s < FORGOTTEN_S:
+            return False
+        if now < self._next_s.get(kind, float("-inf")):
+            return False
+        self._next_s[kind] = now + LOOK_S
+        return True
+
+    def _head(self, worker: str) -> tuple[int, str]:
+        return self.fleet.leader_epoch, self.fleet.views[worker].boot
+
+    def _ask(self, worker: str, command: Question, now: float) -> AskGeo:
+        kind = type(command)
+        self._open[kind] = _Asked(worker, command, now)
+        every_s = self.period_s if kind is TrafficCommand else NAMES_PERIOD_S
+        self._next_s[kind] = now + every_s
+        return AskGeo(worker, command)
+
+    def _choose_lanes(self, now: float) -> list[int]:
+        return choose_lanes(
+            self._find_stakes(now), self.figures.traffic, now, self.period_s, TRAFFIC_LANES_AT_MOST
+        )
+
+    def _find_stakes(self, now: float) -> list[LaneStake]:
+        """What depends on each lane's traffic in the last plan; nothing before the first."""
+        scored = self.placing.last
+        if scored is None:
+            return []
+        hot = {n for known in self.hotspots.list_open(now) for n in known.lanes}
+        sits = scored.problem.lanes.owner
+        rows: Ints = np.flatnonzero(sits >= 0).astype(np.int32)
+        ms: Floats = np.zeros(len(sits))
+        at = self.placing.numerics.costs(scored.problem).costs_at(rows, sits[rows])
+        ms[rows] = np.where(np.isfinite(at), at, 0.0)
+        load = scored.plan.load_eps
+        return [
+            LaneStake(p.n, load[row] * float(ms[row]), p.n in hot)
+            for row, p in enumerate(scored.partitions)
+        ]
+
+    def _choose_places(self, now: float) -> list[Unnamed]:
+        """Places whose name people will read: those of hotspots, then of lanes with notable
+        traffic, then lanes that never had a name."""
+        hotspots = [
+            Unnamed(known.hotspot.peak, (known.lat, known.lon))
+            for known in self.hotspots.list_open(now)
+            if self.figures.names.get(known.hotspot.peak, now) is None
+        ]
+        lanes = [
+            Unnamed(lane_key(n), self.ways.routes_of(n).origin)
+            for n in self._find_unnamed_lanes(now)
+        ]
+        return [*{x.key: x for x in (*hotspots, *lanes)}.values()][:NAMES_AT_MOST]
+
+    def _find_unnamed_lanes(self, now: float) -> list[int]:
+        names, due = self.figures.names, []
+        for p in self.fleet.partitions_of(WorkerKind.NODE):
+            last = names.last(lane_key(p.n))
+            if last is None or now >= last.expires_s:
+                notable = abs(self.figures.index_of(p.n, now) - 1) >= NOTABLE
+                if notable or last is None or last.source.valid_s >= LASTING_S:
+                    due.append((not notable, p.n))
+        return [n for _, n in sorted(due)[:LANES_NAMED_AT_ONCE]]
+
+    # ---- answers ----
+
+    def handle_answer(self, event: GeoAnswered, now: float) -> Iterator[Effect]:
+        """Take an answer. One to a question that is no longer open says nothing."""
+        kind = type(event.command)
+        asked = self._open.get(kind)  # type: ignore[arg-type]  # a PlaceCommand is never in it
+        if asked is None or asked.command is not event.command:
+            return
+        del self._open[asked.command.__class__]
+        word = "traffic" if kind is TrafficCommand else "names"
+        match asked.command, event.answer:
+            case TrafficCommand() as command, TrafficAnswer() as answer:
+                wanted = {x.lane for x in command.lanes}
+                self._take_traffic([x for x in answer.lanes if x.lane in wanted], asked)
+                self.budget, self.failure = answer.budget, ""
+                self.counts[word, "answered"] += 1
+                yield self._make_item(now)
+            case NamesCommand() as command, NamesAnswer() as answer:
+                keys = {x.key for x in command.places}
+                self._take_names([x for x in answer.places if x.key in keys], asked)
+                self.counts[word, "answered"] += 1
+            case _:
+                self.counts[word, "failed"] += 1
+                if kind is TrafficCommand:
+                    self.failure = event.why or "it answered something else"
+
+    def _take_traffic(self, rows: Iterable[LaneTraffic], asked: _Asked) -> None:
+        for x in rows:
+            index = None if x.index is None else round(x.index, 2)
+            self.figures.traffic.put(x.lane, Figure(index, x.reason, x.source, asked.at_s, x.live))
+
+    def _take_names(self, rows: Iterable[Named], asked: _Asked) -> None:
+        for x in rows:
+            self.figures.names.put(x.key, Figure(x.name or None, x.reason, x.source, asked.at_s))
+
+    # ---- what people and machines are told ----
+
+    def list_known(self, now: float) -> list[tuple[int, Figure[float], float]]:
+        """The lanes whose traffic is known, the slowest first."""
+        return sorted(self.figures.traffic.known(now), key=lambda x: (-x[2], x[0]))
+
+    def _make_item(self, now: float) -> Publish:
+        """The item `current` of the feed `geo`, with the lanes of the slowest roads."""
+        known = self.list_known(now)
+        self._shown = bool(known)
+        rows = tuple(self._make_row(n, figure, index, now) for n, figure, index in known)
+        title = f"The traffic of {counted(len(known), 'lane')} is known"
+        content = "No traffic is known: it counts as 1."
+        if known:
+            n, figure, index = known[0]
+            content = (
+                f"{title}; slowest lane {n}: x{index:.2f} ({format_figure_source(figure, now)})"
+            )
+            if figure.source.attribution:
+                content += f". {figure.source.attribution}"
+        element = GeoItem(
+            len(known), self.budget.calls, self.budget.daily_calls, rows[:ROWS_AT_MOST]
+        )
+        return Publish(FeedItem(GEO, CURRENT, title, content, element, self.fleet.leader_epoch))
+
+    def _make_row(
+        self, lane: int, figure: Figure[float], index: float, now: float
+    ) -> LaneTrafficRow:
+        name = self.figures.name_of(lane_key(lane), now)
+        return LaneTrafficRow(
+            lane,
+            index,
+            figure.live,
+            figure.source.provider,
+            round(figure.age_s(now), 1),
+            round(figure.expires_s - now, 1),
+            name.value or "" if name else "",
+        )

@@ -1,0 +1,50 @@
+"""Which lanes are asked about now. Each question may cost a call of a provider's daily budget, so
+the lanes come first whose traffic can change most: heavy ones, far from their node, whose figure is
+old, and before all others those of hotspots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from agents.core.geo.figures import Figures
+
+NEVER_S = 3_600.0
+"""A lane that was never asked about counts as one whose figure is this old."""
+LEAST_COST = 1e-3
+"""In ms x events/s: lanes that cost nothing where they are come last, and in order of age."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaneStake:
+    """What depends on a lane's traffic. `cost`: its rate by its cost at its node, in ms x events/s.
+    `hot`: a hotspot that is open is in it."""
+
+    lane: int
+    cost: float
+    hot: bool = False
+
+
+def choose_lanes(
+    stakes: Iterable[LaneStake],
+    figures: Figures[int, float],
+    now: float,
+    period_s: float,
+    most: int,
+) -> list[int]:
+    """Up to `most` lanes, the most important first. `period_s`: how often lanes are chosen.
+
+    A lane is due when its figure would expire before the next choice but one, so that it does not
+    fall back to 1 in between; a hot one in every period. A lane for which the provider has no
+    figure is due when that answer expires."""
+    due: list[tuple[bool, float, int]] = []
+    for stake in stakes:
+        figure = figures.get(stake.lane, now)
+        age_s = NEVER_S if figure is None else figure.age_s(now)
+        if figure is not None:
+            ends = figure.expires_s - now <= 2 * period_s
+            again = stake.hot and now - figure.asked_s >= period_s
+            if figure.value is None or not (ends or again):
+                continue
+        due.append((not stake.hot, -max(stake.cost, LEAST_COST) * age_s, stake.lane))
+    return [lane for _, _, lane in sorted(due)[:most]]

@@ -1,0 +1,97 @@
+"""`traffic`: the traffic index of lanes with its source and age, or why there is none."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from agents.base.text import counted
+from agents.core.fleet.geo_questions import find_geo_worker
+from agents.core.geo.figures import Figure
+from agents.core.model.geo import lane_key
+from agents.core.model.topology import WorkerKind
+from agents.core.operators.arguments import parse_page
+from agents.core.operators.command import Context
+from agents.core.operators.look import format_table, slice_page
+
+FIGURES_AT_MOST = 1_000
+COUNTS_AS_ONE = "Plans count it as 1."
+
+
+def show_traffic(c: Context, args: Sequence[str]) -> str:
+    known = c.geo.list_known(c.now)
+    if not known:
+        return f"Traffic: n/a. {_describe_absence(c)} {COUNTS_AS_ONE}"
+    shown, pages = slice_page(len(known), page := parse_page(args), c.rows)
+    rows = [
+        [str(n), f"{index:.2f}", _format_age(figure, c.now), _name_of(c, n)]
+        for n, figure, index in known[shown]
+    ]
+    lanes = len(c.fleet.partitions_of(WorkerKind.NODE))
+    rest = f"; the others count as 1. {_describe_absence(c)}" if len(known) < lanes else "."
+    more = f" More: traffic {page + 1}" if page < pages else ""
+    return (
+        f"Traffic of {len(known)} of {counted(lanes, 'lane')} is known "
+        f"({_describe_sources([figure for _, figure, _ in known])}){rest.rstrip()}"
+        f"{_describe_budget(c)}{more}\n"
+        + format_table(("lane", "x", "age", "place"), rows, (4, 5, 6, 18))
+    )
+
+
+def traffic_figures(c: Context) -> Mapping[str, str]:
+    """For programs: how many lanes have an index, the calls of the day, and each lane's index."""
+    known = c.geo.list_known(c.now)
+    budget = c.geo.budget
+    counts = {"known": len(known), "calls": budget.calls, "daily_calls": budget.daily_calls}
+    indexes = {f"lane_{n}": f"{index:.12g}" for n, _, index in known[:FIGURES_AT_MOST]}
+    return {name: str(count) for name, count in counts.items()} | indexes
+
+
+def _name_of(c: Context, lane: int) -> str:
+    name = c.placing.inputs.geo.name_of(lane_key(lane), c.now)
+    return name.value or "-" if name else "-"
+
+
+def _format_age(figure: Figure[float], now: float) -> str:
+    age_s = figure.age_s(now)
+    return f"{age_s:.0f} s" if age_s < 100 else f"{age_s / 60:.0f} min"
+
+
+def _describe_sources(figures: Sequence[Figure[float]]) -> str:
+    """`apple, live: Apple Maps`, each provider once."""
+    said: dict[str, None] = {}
+    for figure in figures:
+        name = f"{figure.source.provider}{', live' if figure.live else ''}"
+        credit = figure.source.attribution
+        said[f"{name}: {credit}" if credit else name] = None
+    return "; ".join(said)
+
+
+def _describe_budget(c: Context) -> str:
+    budget = c.geo.budget
+    if not budget.daily_calls:
+        return ""
+    return f" {budget.calls:,} of {budget.daily_calls:,} calls used today."
+
+
+def _describe_absence(c: Context) -> str:
+    """Why traffic is not known, where it is not, and what to do; empty if it will be soon."""
+    views = [v for v in c.fleet.views.values() if v.spec.kind == WorkerKind.GEO]
+    if not views:
+        return "The inventory has no geo worker: see docs/maps.md."
+    if not find_geo_worker(c.fleet):
+        name = views[0].spec.name
+        return (
+            f"No geo worker runs: start geolane geo --name {name}, or its unit geolane-geo@{name}."
+        )
+    if c.geo.failure:
+        return f"The geo worker did not answer the last question: {c.geo.failure}."
+    reasons = Counter(
+        figure.reason
+        for p in c.fleet.partitions_of(WorkerKind.NODE)
+        if (figure := c.placing.inputs.geo.traffic.get(p.n, c.now)) and figure.value is None
+    )
+    if not reasons:
+        return ""
+    reason, count = reasons.most_common(1)[0]
+    return f"{counted(count, 'lane')}: {reason}."

@@ -1,0 +1,63 @@
+"""Which lanes are asked about: those that matter most, within what one question carries."""
+
+from __future__ import annotations
+
+from agents.core.geo.choice import LaneStake, choose_lanes
+from agents.core.geo.figures import Figure, Figures
+from agents.core.model.geo import Source
+
+PERIOD_S = 60.0
+
+
+def figures(**told: tuple[float | None, float, float]) -> Figures[int, float]:
+    """By lane: its index, when it was asked for, and how long it holds."""
+    out: Figures[int, float] = Figures(100)
+    for name, (index, asked_s, valid_s) in told.items():
+        out.put(
+            int(name.removeprefix("lane")),
+            Figure(index, "" if index else "no route", Source("x", valid_s=valid_s), asked_s),
+        )
+    return out
+
+
+def choose(
+    stakes: list[LaneStake], told: Figures[int, float], now: float = 1000.0, most: int = 10
+) -> list[int]:
+    return choose_lanes(stakes, told, now, PERIOD_S, most)
+
+
+def test_the_dearest_come_first_and_no_more_than_fit() -> None:
+    stakes = [LaneStake(n, float(n)) for n in range(20)]
+    assert choose(stakes, figures()) == [19, 18, 17, 16, 15, 14, 13, 12, 11, 10]
+
+
+def test_hotspots_come_before_all_others() -> None:
+    stakes = [LaneStake(0, 1e6), LaneStake(1, 1.0, hot=True), LaneStake(2, 5.0)]
+    assert choose(stakes, figures(), most=2) == [1, 0]
+
+
+def test_an_old_figure_counts_more_than_a_newer_one() -> None:
+    told = figures(lane0=(1.2, 960.0, 60.0), lane1=(1.2, 800.0, 250.0))
+    assert choose([LaneStake(0, 3.0), LaneStake(1, 1.0)], told) == [1, 0]
+
+
+def test_a_figure_that_still_holds_is_not_asked_for() -> None:
+    told = figures(lane0=(1.2, 1000.0, 300.0), lane1=(1.2, 790.0, 300.0))
+    assert choose([LaneStake(0, 9.0), LaneStake(1, 1.0)], told) == [1]
+
+
+def test_a_hot_lane_is_asked_about_in_every_period() -> None:
+    told = figures(lane0=(1.2, 900.0, 3000.0), lane1=(1.2, 900.0, 3000.0))
+    assert choose([LaneStake(0, 9.0, hot=True), LaneStake(1, 9.0)], told) == [0]
+    told = figures(lane0=(1.2, 990.0, 3000.0))
+    assert choose([LaneStake(0, 9.0, hot=True)], told) == []
+
+
+def test_a_lane_without_a_route_is_left_alone_until_that_answer_expires() -> None:
+    told = figures(lane0=(None, 700.0, 600.0), lane1=(None, 300.0, 600.0))
+    assert choose([LaneStake(0, 9.0, hot=True), LaneStake(1, 1.0)], told) == [1]
+
+
+def test_lanes_that_cost_nothing_take_turns() -> None:
+    told = figures(lane0=(1.0, 950.0, 60.0), lane1=(1.0, 940.0, 61.0))
+    assert choose([LaneStake(0, 0.0), LaneStake(1, 0.0), LaneStake(2, 0.0)], told) == [2, 1, 0]
