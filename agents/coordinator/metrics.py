@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from typing import Any, Protocol
 
 from agents.coordinator.performer import Performer
 from agents.core.coordinator import Coordinator
+from agents.core.fleet.geo_questions import GeoQuestions
 from agents.core.fleet.placing import Placing
 from agents.core.fleet.plausibility import WHAT
 from agents.core.guard import FAULTS
 from agents.core.model.messages import Health
 from agents.core.model.placement import PAUSE, State
+from agents.core.model.topology import WorkerKind
 from agents.journal.store import Journal
 from agents.observe.metrics import declared as m
 from agents.observe.metrics.samples import Samples
@@ -81,6 +84,19 @@ def add_leader_metrics(core: Coordinator, performer: Performer, out: Samples) ->
     out.add(m.HOTSPOTS_ENDED, counts["ended"])
     out.add(m.HOTSPOT_RECORDS_SKIPPED, counts["skipped"] + counts["untracked"])
     _add_plan_metrics(core.placing, out)
+    if WorkerKind.GEO in kinds:
+        add_geo_metrics(core.geo, out)
+
+
+def add_geo_metrics(geo: GeoQuestions, out: Samples) -> None:
+    """Add the traffic that plans count now, and what was asked for it."""
+    for lane, _, index in geo.list_known(time.monotonic()):
+        out.add(m.TRAFFIC_INDEX, index, str(lane))
+    for command in ("traffic", "names"):
+        for outcome in ("answered", "failed"):
+            out.add(m.GEO_QUESTIONS, geo.counts[command, outcome], command, outcome)
+    out.add(m.GEO_CALLS, geo.budget.calls)
+    out.add(m.GEO_DAILY_CALLS, geo.budget.daily_calls)
 
 
 def _add_plan_metrics(placing: Placing, out: Samples) -> None:

@@ -57,6 +57,7 @@ async def test_the_leader_and_every_worker_are_scraped(running: Running) -> None
     assert leader.value("geolane_leader_epoch") == running.stack.follower.leader_epoch
     declared = {x.name for x in (*m.EVERY_PROCESS, *m.COORDINATOR)}
     found = {n for n in leader.names if n.startswith("geolane_")}
+    found -= {x.name for x in m.WITH_GEO}
     assert found <= declared
     assert declared - found <= {
         "geolane_forecast_error_ratio",

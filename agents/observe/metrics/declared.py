@@ -3,7 +3,7 @@ rules and the dashboard have no others.
 
 Names follow Prometheus: `geolane_`, base units (seconds), `_total` for what only grows. Labels are
 bounded by the fleet: a worker's account (`coordinator` for itself), Kafka's topic and partition (of
-`events.lanes` that is the lane), and words from short lists."""
+`events.lanes` that is the lane), a lane, and words from short lists."""
 
 from __future__ import annotations
 
@@ -226,6 +226,23 @@ HOTSPOT_RECORDS_SKIPPED = _counter(
     "hotspot_records_skipped",
     "records of the topic hotspots that were skipped: not valid, or more than 1,000 are open",
 )
+TRAFFIC_INDEX = _gauge(
+    "traffic_index",
+    "expected by static travel time around a lane, as plans count it; none where it is not known, "
+    "and plans count 1",
+    "lane",
+)
+GEO_QUESTIONS = _counter(
+    "geo_questions",
+    "questions of this leader to geo workers, by command (traffic, names) and outcome (answered, "
+    "failed)",
+    "command",
+    "outcome",
+)
+GEO_CALLS = _gauge(
+    "geo_calls", "calls of the provider of travel times this day, as the geo worker last told"
+)
+GEO_DAILY_CALLS = _gauge("geo_daily_calls", "how many it may make in a day; 0: no limit")
 JOURNAL_DROPPED = _counter(
     "journal_dropped", "entries that the journal dropped (notes, ticks)", "what"
 )
@@ -301,6 +318,7 @@ COORDINATOR = (
     COORDINATOR_FAULTS,
     REFUSED,
 )
+WITH_GEO = (TRAFFIC_INDEX, GEO_QUESTIONS, GEO_CALLS, GEO_DAILY_CALLS)
 FLINK = (FLINK_JOB_UP, FLINK_RESTARTS, FLINK_CHECKPOINT_AGE)
 IN_PROCESS = (EVENTS_DROPPED,)
-ALL = (*EVERY_PROCESS, *WORKER, *IN_PROCESS, *FLINK, *COORDINATOR)
+ALL = (*EVERY_PROCESS, *WORKER, *IN_PROCESS, *FLINK, *COORDINATOR, *WITH_GEO)

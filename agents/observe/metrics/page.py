@@ -12,6 +12,7 @@ from agents.observe.metrics.declared import (
     EVERY_PROCESS,
     FLINK,
     IN_PROCESS,
+    WITH_GEO,
     WORKER,
     Metric,
 )
@@ -23,6 +24,7 @@ _PARTS = (
     ("Analytics in process", IN_PROCESS),
     ("Analytics on Flink", FLINK),
     ("The coordinator", COORDINATOR),
+    ("The coordinator, in a fleet with geo workers", WITH_GEO),
 )
 
 

@@ -122,6 +122,9 @@ def test_names_are_prometheus_own_way() -> None:
             "version",
             "what",
             "broker",
+            "lane",
+            "command",
+            "outcome",
         }
 
 
