@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from agents import settings
 from agents.base import log
-from agents.base.errors import SettingsError
+from agents.base.errors import GeoError, SettingsError
 from agents.base.tls import verifying_context
 from agents.base.token_bucket import TokenBucket
 from agents.geo.apple.budget import Budget, Left, Priority
@@ -18,6 +18,7 @@ from agents.geo.apple.client import AppleClient
 from agents.geo.apple.maps import ATTRIBUTION, AppleGeocoder, AppleTravelTimes, provider_name
 from agents.geo.apple.tokens import read_key
 from agents.geo.cache import CachedGeocoder
+from agents.geo.offline import OfflineGeocoder
 from agents.geo.online import Online
 from agents.geo.photon import NominatimGeocoder, PhotonGeocoder
 from agents.geo.provider import Geocoder, TravelTimes
@@ -153,4 +154,7 @@ def connect_server(geo: settings.Geo, name: str, url: str, ca_file: str) -> Onli
 
 
 def _open_offline() -> Geocoder:
-    raise SettingsError("geo.geocoder: offline is not there yet")
+    try:
+        return OfflineGeocoder.load()
+    except GeoError as e:
+        raise SettingsError(f"geo.geocoder: {e}") from e

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from agents.core.model.places import Place, Precision
@@ -17,10 +18,11 @@ _MORE_COUNTRIES = {
     "CH": "schweiz, suisse, svizzera",
     "ES": "espana",
     "IT": "italia",
-    "NL": "holland, nederland, the netherlands",
+    "NL": "netherlands, holland, nederland",
     "BE": "belgie, belgique",
     "PL": "polska",
     "CZ": "czech republic",
+    "SK": "slovak republic",
     "TR": "turkey, turkiye",
     "RU": "russian federation, россия",
     "UA": "україна",
@@ -50,6 +52,65 @@ _MORE_COUNTRIES = {
 }
 """More ways to write a country, folded, separated by commas."""
 
+_MORE_REGIONS = {
+    "DE": {
+        "bayern": "bavaria",
+        "saxony": "sachsen",
+        "hesse": "hessen",
+        "thuringia": "thuringen, thueringen",
+        "rheinland pfalz": "rhineland palatinate",
+        "nordrhein westfalen": "north rhine westphalia, nrw",
+        "sachsen anhalt": "saxony anhalt",
+        "niedersachsen": "lower saxony",
+        "mecklenburg vorpommern": "mecklenburg western pomerania",
+    },
+    "IT": {
+        "lombardy": "lombardia",
+        "tuscany": "toscana",
+        "piedmont": "piemonte",
+        "sicily": "sicilia",
+        "sardinia": "sardegna",
+        "apulia": "puglia",
+        "latium": "lazio",
+        "the marches": "marche",
+    },
+    "ES": {
+        "andalucia": "andalusia",
+        "cataluna": "catalonia, catalunya",
+        "pais vasco": "basque country, euskadi",
+        "comunidad de madrid": "madrid",
+        "comunidad valenciana": "valencian community",
+        "canary islands": "canarias, islas canarias",
+        "islas baleares": "balearic islands, illes balears",
+    },
+    "FR": {
+        "ile de france": "idf",
+        "brittany": "bretagne",
+        "normandy": "normandie",
+        "corsica": "corse",
+        "provence alpes cote dazur": "paca",
+    },
+    "AT": {
+        "styria": "steiermark",
+        "lower austria": "niederosterreich",
+        "upper austria": "oberosterreich",
+        "carinthia": "karnten",
+        "tyrol": "tirol",
+    },
+    "CH": {"geneva": "geneve, genf", "lucerne": "luzern", "grisons": "graubunden"},
+    "NL": {
+        "south holland": "zuid holland",
+        "north holland": "noord holland",
+        "north brabant": "noord brabant",
+    },
+    "BE": {"flanders": "vlaanderen", "wallonia": "wallonie"},
+}
+"""More ways to write a region, by its folded name; separated by commas."""
+
+_KIND_OF_REGION = re.compile(
+    r"\b(?:province|provincie|prefecture|voivodeship|oblast|krai|region|state|county|district)\b"
+)
+
 _PROVINCES = {
     "CA": "ab:01 bc:02 mb:03 nb:04 nl:05 ns:07 on:08 pe:09 pei:09 qc:10 sk:11 yt:12 nt:13 nu:14",
     "AU": "act:01 nsw:02 nt:03 qld:04 sa:05 tas:06 vic:07 wa:08",
@@ -74,6 +135,7 @@ class Areas:
     def __init__(self, directory: Directory, provider: str) -> None:
         self.countries: dict[str, Area] = {}
         self._named: dict[str, list[Area]] = {}
+        self._shortened: dict[str, list[Area]] = {}
         self._coded: dict[str, list[Area]] = {}
         rows: dict[str, list[int]] = {}
         for row, region in enumerate(directory.regions):
@@ -89,8 +151,10 @@ class Areas:
         for row, region in enumerate(directory.regions):
             place = _place_of_region(region, names.get(region.country, ""), provider)
             area = Area(place, region.people, (row,))
-            if region.name:
-                self._named.setdefault(fold_name(region.name), []).append(area)
+            for name in _list_names(region):
+                self._named.setdefault(name, []).append(area)
+                if (short := _without_kind(name)) != name:
+                    self._shortened.setdefault(short, []).append(area)
             short = abbreviations.get((region.country, region.code), region.code.lower())
             if short.isalpha():
                 self._coded.setdefault(short, []).append(area)
@@ -112,9 +176,25 @@ class Areas:
         return self._named.get(fold_name(text), [])
 
     def list_meant(self, text: str, codes: bool = True) -> list[Area]:
-        """The areas that the text can mean after a city's name."""
-        by_code = self._coded.get(fold_code(text), []) if codes else []
-        return [*self._named.get(fold_code(text), self.list_named(text)), *by_code]
+        """The areas that the text can mean after a city's name: `Kanagawa Prefecture`."""
+        named = self.list_named(text)
+        if not named:
+            short = _without_kind(fold_name(text))
+            named = self._named.get(short, []) or self._shortened.get(short, [])
+        return [*named, *(self._coded.get(fold_code(text), []) if codes else [])]
+
+
+def _list_names(region: Region) -> set[str]:
+    """All ways to write it, folded."""
+    if not region.name:
+        return set()
+    name = fold_name(region.name)
+    more = _MORE_REGIONS.get(region.country, {}).get(name, "")
+    return {name, *(word.strip() for word in more.split(","))} - {""}
+
+
+def _without_kind(name: str) -> str:
+    return " ".join(_KIND_OF_REGION.sub(" ", name).split())
 
 
 def _place_of_region(region: Region, country: str, provider: str) -> Place:

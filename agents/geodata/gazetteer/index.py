@@ -28,12 +28,13 @@ NEAR_KM = 100.0
 """How far from the city that is named after it a place may be: `Shinjuku, Tokyo`."""
 FAR_KM = 300.0
 """A place farther than this from every city has no name."""
-PEOPLE_PER_KM2 = 10_000.0
+PEOPLE_PER_KM2 = 2_500.0
 """How densely a city is taken to be settled: so far it reaches from its middle."""
 
 _MOST_REACH_KM = 25.0
 _BANDS_DEG = (0.25, 1.0, 4.0)  # 0.25 degrees are more than _MOST_REACH_KM, 4 more than FAR_KM
 _SEPARATOR = re.compile("[,;/|()\\[\\]\n\u060c\u3001\uff0c\uff1b\uff08\uff09]+")
+_IN_BRACKETS = re.compile(r"([^()]*[^()\s])\s*\(([^()]+)\)?")
 _NUMBERS = re.compile(r"\b\d[\d-]*\b")
 _TAIL_WORDS = 3
 _LATIN_LETTERS = re.compile("[A-Za-z]{1,2}")  # too short to mean one of a city's other names
@@ -44,11 +45,13 @@ Rows = npt.NDArray[np.uint32]
 
 @dataclass(frozen=True, slots=True)
 class _Hint:
-    """What a word after the name demands. `areas`: in one of these; or else `near` these rows."""
+    """What a word after the name demands. `areas`: in one of these; or else `near` these cities.
+    `strict`: or else it is another place; otherwise it may be a county of that name."""
 
     text: str
     areas: Sequence[Area]
     near: Rows
+    strict: bool
 
 
 class PlaceIndex:
@@ -83,11 +86,22 @@ class PlaceIndex:
             return place
         try:
             return self._find_in_segments(segments, inside)
-        except PlaceUnknown:
+        except PlaceUnknown as e:
+            if in_brackets := _IN_BRACKETS.fullmatch(bare):
+                return self._find_in_brackets(in_brackets, inside, e)
             fewer = [_NUMBERS.sub(" ", segment).strip() for segment in segments]
             if fewer == segments:
                 raise
             return self._find_in_segments([s for s in fewer if s], inside)
+
+    def _find_in_brackets(
+        self, found: re.Match[str], inside: Area | None, outside: PlaceUnknown
+    ) -> Place:
+        """`Europe (Frankfurt)`: what is in the brackets, if what is before them is not known."""
+        if self._rows_of(found[1])[0].size or self._areas.list_named(found[1]):
+            raise outside
+        place = self._find_segment(found[2], (), inside)
+        return replace(place, why=f"{quote(found[1])} is not known; {place.why}")
 
     def _find_whole(self, name: str, inside: Area | None) -> Place | None:
         """The city whose name has a comma, slash or bracket in it: `Biel/Bienne`."""
@@ -108,8 +122,9 @@ class PlaceIndex:
             return None
         metropolis = self._metropolises.get(code)
         if metropolis and country.upper() in ("", metropolis[1]):
-            found = self.find(*metropolis)
-            return replace(found, others=0, why=f"the city with the IATA code {code}")
+            inside = self._areas.countries.get(metropolis[1])
+            if found := self._find_whole(metropolis[0], inside):
+                return replace(found, others=0, why=f"the city with the IATA code {code}")
         airport = self._airports.get(code)
         if airport is None or country.upper() not in ("", airport.country):
             return None
@@ -161,17 +176,25 @@ class PlaceIndex:
             raise
 
     def _read_hints(self, words: Sequence[str]) -> tuple[_Hint, ...]:
-        """What the words after a name demand. One that is not known may stand before one that is
-        (a county, before its state). Raises PlaceUnknown for another."""
-        meant = [self._areas.list_meant(word) for word in words]
+        """What the words after a name demand. A word before a known area counts only if it can be
+        something inside of it: `Kent`, before `United Kingdom`, is not the Kent in Washington, and
+        no county is known. Raises PlaceUnknown for another word that is not known."""
         hints: list[_Hint] = []
-        for at, (word, areas) in enumerate(zip(words, meant, strict=True)):
+        known: set[int] | None = None  # the regions of what comes after
+        for word in reversed(words):
+            areas = self._areas.list_meant(word)
+            if known is not None:
+                areas = [area for area in areas if set(area.regions) <= known]
             near, _ = self._rows_of(word)
+            if known is not None and not areas:
+                near = near[[int(self._columns.region[row]) in known for row in near]]
+            if areas:
+                known = {row for area in areas for row in area.regions}
             if areas or len(near):
-                hints.append(_Hint(word, areas, near))
-            elif not any(meant[at + 1 :]):
+                hints.append(_Hint(word, areas, near, bool(areas) or known is None))
+            elif known is None:
                 raise PlaceUnknown(f"{quote(word)} is not a country, region or city that is known")
-        return tuple(hints)
+        return tuple(reversed(hints))
 
     def _rows_of(self, name: str) -> tuple[Rows, Bools]:
         """The cities with a name, and whether it is their first one."""
@@ -234,9 +257,9 @@ class PlaceIndex:
 
     def _meets(self, rows: Rows, hint: _Hint) -> Bools:
         inside = self._is_in(rows, hint.areas)
-        if inside.any() or not len(hint.near):
-            return inside
-        return self._is_near(rows, hint.near)
+        if not inside.any() and len(hint.near):
+            inside = self._is_near(rows, hint.near)
+        return inside if hint.strict or inside.any() else np.ones(len(rows), bool)
 
     def _is_in(self, rows: Rows, areas: Sequence[Area]) -> Bools:
         wanted = np.zeros(len(self._regions), bool)
