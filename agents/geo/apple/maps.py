@@ -116,7 +116,7 @@ class AppleGeocoder:
         if self.cities_only:
             parts = [city or address.administrative_area or name]
         elif name:
-            parts = [name] if city.casefold() in name.casefold() else [name, city]
+            parts = [name] if name == city else [name, city]
         else:
             parts = result.formatted_address_lines or [result.country or ""]
         return to_one_line(", ".join(part for part in parts if part))
