@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jwt
+import msgspec
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -181,11 +182,9 @@ def test_the_key_may_be_a_credential(
 @pytest.mark.parametrize("missing", ["team_id", "key_id", "key_file"])
 def test_what_is_missing_is_named(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
-    given = {"team_id": TEAM, "key_id": KEY, "key_file": "x"} | {missing: ""}
-    if missing != "key_file":
-        given["key_file"] = "/dev/null"
+    whole = settings.Apple(team_id=TEAM, key_id=KEY, key_file="key.p8")
     with pytest.raises(SettingsError, match=f"geo.apple.{missing}: is missing"):
-        read_key(settings.Apple(**given))
+        read_key(msgspec.structs.replace(whole, **{missing: ""}))
 
 
 # The access token.
