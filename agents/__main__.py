@@ -17,7 +17,6 @@ from agents.cli import (
     local,
     nodes,
     operator,
-    places,
     plans,
     processes,
     servers,
@@ -70,6 +69,7 @@ for command in (
     processes.node,
     processes.router,
     processes.analytics,
+    processes.geo,
     processes.coordinator,
     servers.provision,
     servers.install_units,
@@ -83,7 +83,6 @@ for command in (
     servers.pipeline,
     plans.lanes,
     plans.replan,
-    places.place,
     transactions.abort_transaction,
 ):
     main.add_command(command)

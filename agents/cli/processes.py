@@ -1,4 +1,4 @@
-"""The long-lived processes: `geolane node`, `router`, `analytics`, `coordinator`."""
+"""The long-lived processes: `geolane node`, `router`, `analytics`, `geo`, `coordinator`."""
 
 from __future__ import annotations
 
@@ -54,6 +54,20 @@ def analytics(settings: Path, sets: tuple[str, ...], name: str) -> None:
     from agents.settings import load_settings
 
     loaded = load_settings(settings, sets).for_account(f"analytics-{name}")
+    sys.exit(supervisor.run(lambda: run(loaded, name, service), service=service))
+
+
+@click.command()
+@settings_option
+@click.option("--name", required=True, help="This worker's name in the inventory: 1.")
+def geo(settings: Path, sets: tuple[str, ...], name: str) -> None:
+    """Find the coordinates of events that name a place; tell names and traffic."""
+    service = _start_process(settings, f"geo-{name}")
+    from agents.base import supervisor
+    from agents.geo.process import run
+    from agents.settings import load_settings
+
+    loaded = load_settings(settings, sets).for_account(f"geo-{name}")
     sys.exit(supervisor.run(lambda: run(loaded, name, service), service=service))
 
 

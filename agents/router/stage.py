@@ -12,6 +12,8 @@ from agents.core.lanes.records import (
     DIED,
     MAP,
     OURS,
+    PLACED,
+    RAW_KEY,
     RAW_MS,
     REPLAYS,
     SRC,
@@ -20,6 +22,7 @@ from agents.core.lanes.records import (
     Rejected,
     Unread,
     find_bad_header,
+    is_placed_header,
     parse_event,
     parse_number,
     parse_source,
@@ -27,7 +30,7 @@ from agents.core.lanes.records import (
 from agents.core.model.topology import MAIN
 from agents.worker.stage import Inputs, Outbox, Tally, Topics, record_size, sample_records
 
-_DROPPED = OURS - {REPLAYS, DIED}
+_DROPPED = OURS - {REPLAYS, DIED, PLACED}
 _HEADERS_BYTES = 256
 _MOST_REPLAYS = 999_999
 
@@ -97,6 +100,8 @@ class RouterStage:
             if event.lat is None or event.lon is None:
                 to, lane, lane_key = unplaced, 0, event.id.encode()
                 headers = [src, (RAW_MS, b"%d" % raw_ms), (TS, b"%d" % event.ts_ms), *theirs]
+                if key is not None and key != lane_key:
+                    headers.append((RAW_KEY, key))
             else:
                 to, lane_key = lanes, event.id.encode() if key is None else key
                 cell, lane = place(event.lat, event.lon, lane_key)
@@ -132,7 +137,7 @@ def _source_and_kept_headers(
     r: Any, prefix: str
 ) -> tuple[tuple[str, bytes], tuple[tuple[str, bytes | None], ...]]:
     """The record's source, which a replayed record keeps (PROTOCOL 1), and the headers to keep:
-    those that are not ours, and the history of a dead letter.
+    those that are not ours, the history of a dead letter, and who placed it.
 
     A header with one of our names but without its form is dropped: any program may write any
     header."""
@@ -146,4 +151,6 @@ def _source_and_kept_headers(
 def _is_header_kept(name: str, content: bytes | None) -> bool:
     if name == REPLAYS:
         return 0 < parse_number(content, 0) <= _MOST_REPLAYS
+    if name == PLACED:
+        return is_placed_header(content)
     return type(name) is not Unread and (name != DIED or content is not None)

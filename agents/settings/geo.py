@@ -121,6 +121,16 @@ class Geo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "rules forbid bulk use: no stream with places in it."
         ),
     ] = False
+    wait_h: Annotated[
+        float,
+        about(
+            "An event whose place cannot be looked up now (a budget is used up, a server is away) "
+            "waits for this long; then it becomes a dead letter.",
+            "h",
+            gt=0,
+            le=8760,
+        ),
+    ] = 24.0
     apple: Apple = Apple()
     photon: Photon = Photon()
     nominatim: Nominatim = Nominatim()

@@ -1,5 +1,5 @@
-"""The transactional loop that node and router share (PROTOCOL 2.1, 2.6, 2.7 and 3): outputs and
-consumed offsets are committed together, under the one lease of this boot, or not at all.
+"""The transactional loop that node, router and geo share (PROTOCOL 2.1, 2.6, 2.7 and 3): outputs
+and consumed offsets are committed together, under the one lease of this boot, or not at all.
 
     gather -> stage (in a thread) -> begin, add, send, commit   (the next is gathered meanwhile)
 
@@ -52,6 +52,7 @@ _COMMIT_TARGET_S = 1.5
 _LOOK_S = 0.5
 _REST_S = 0.2
 _ASIDE_AT_ONCE = 2
+_HELD = "held: "
 _ENDS_S = 1.0
 
 _log = log.get_logger("worker.engine")
@@ -393,7 +394,14 @@ class Engine(WorkerEngine):
                 if n in outbox.stuck:
                     self._hold_lane(lane, outbox.stuck[n])
                 continue
-            if (part := self._advance_lane(lane, ends[n], tally, last_ms)) is not None:
+            end, taken = ends[n], got[n]
+            if tally.upto is not None:
+                self._reread, staged.bytes = True, 0
+                end, taken = tally.upto, [r for r in taken if r.offset < tally.upto]
+                if not taken:
+                    self._hold_lane(lane, tally.waits, ASIDE)
+                    continue
+            if (part := self._advance_lane(lane, end, tally, taken[-1].timestamp)) is not None:
                 staged.parts.append(part)
         return staged
 
@@ -501,11 +509,11 @@ class Engine(WorkerEngine):
                     lane, f"{topic}/{n} refuses the output of {lane.partition.label}: {refusal.why}"
                 )
 
-    def _hold_lane(self, lane: WorkedPartition, why: str) -> None:
+    def _hold_lane(self, lane: WorkedPartition, why: str, prefix: str = _HELD) -> None:
         if not lane.holds:
             self.meters.faults += 1
             _log.error("partition_held", partition=lane.partition.label, epoch=lane.epoch, why=why)
-        lane.hold_with_backoff(why, time.monotonic())
+        lane.hold_with_backoff(f"{prefix}{why}", time.monotonic())
 
     async def _rewind_to_committed(self) -> None:
         """Set every partition back to its committed offset: neither the last batch nor the one

@@ -76,7 +76,8 @@ class WorkedPartition:
     `passed`: no event is left before this offset. It can be beyond `committed`, since transaction
     markers follow the records.
     `clear_ms`: no event is left that was appended before this time (epoch ms; 0 until known).
-    `held_until`: it is not worked before this time (monotonic), since a topic refuses its outputs.
+    `held_until`: it is not worked before this time (monotonic), since a topic refuses its outputs
+    or its first record must wait.
     `holds`: how often it was held in a row."""
 
     partition: Partition
@@ -159,11 +160,11 @@ class WorkedPartition:
     def stop_with_fault(self, fault: str) -> None:
         self.phase, self.fault = Phase.STOPPED, fault
 
-    def hold_with_backoff(self, why: str, now: float) -> None:
+    def hold_with_backoff(self, fault: str, now: float) -> None:
         """Do not work it for HOLD_S, doubled each time up to MAX_HOLD_S; then it is retried."""
         self.held_until = now + min(HOLD_S * 2.0**self.holds, MAX_HOLD_S)
         self.holds = min(self.holds + 1, 30)
-        self.fault = f"held: {why}"
+        self.fault = fault
 
     def end_hold(self) -> None:
         """Note that its outputs were committed: it is no longer held."""

@@ -1,4 +1,4 @@
-"""A stage turns a batch of records into outputs; node and router differ only in it (DESIGN 2).
+"""A stage turns a batch of records into outputs; node, router and geo differ only in it (DESIGN 2).
 
 It is synchronous, runs off the event loop before the transaction begins, and may run again on the
 same records (PROTOCOL 3.1). Its outputs go to an Outbox, which checks their size before anything is
@@ -41,6 +41,7 @@ class Topics:
     dead: str = TOPIC_DEAD
     node_group: str = WorkerKind.NODE.group
     router_group: str = WorkerKind.ROUTER.group
+    geo_group: str = WorkerKind.GEO.group
 
 
 @dataclass(slots=True)
@@ -49,7 +50,8 @@ class Tally:
     none, `dead` a dead letter. `raw_ms`: when a sample of them was appended to raw (epoch ms).
     `arrivals`: records by output lane (routers). `fault`: why the partition must stop; nothing of
     this part may then be sent. `later`: the part takes long and must be worked aside; its outcome
-    is not known yet."""
+    is not known yet. `upto`: the offset of the first record that was not taken, which is read
+    again; None: all were taken. `waits`: why even the first record was not; it is retried later."""
 
     out: int = 0
     filtered: int = 0
@@ -58,6 +60,8 @@ class Tally:
     arrivals: Counter[int] = field(default_factory=Counter)
     fault: str = ""
     later: Later | None = None
+    upto: int | None = None
+    waits: str = ""
 
 
 class Later(Protocol):
@@ -78,7 +82,7 @@ class Later(Protocol):
 
 
 class Stage(Protocol):
-    """What the engine needs from a node or a router."""
+    """What the engine needs from a node, a router or a geo worker."""
 
     @property
     def topic(self) -> str:
@@ -94,7 +98,7 @@ class Stage(Protocol):
 
     @property
     def code(self) -> str:
-        """The user's code that does the work: MODULE:FUNCTION@VERSION; empty for a router."""
+        """The user's code that does the work: MODULE:FUNCTION@VERSION; empty if there is none."""
 
     @property
     def lost(self) -> int:

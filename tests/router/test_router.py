@@ -105,12 +105,26 @@ async def test_lanes_headers_and_keys(kafka_server: KafkaServer) -> None:
 async def test_a_place_without_coordinates_waits_for_geo(kafka_server: KafkaServer) -> None:
     async with rig(kafka_server, raw=1) as r:
         raw = orjson.dumps({"id": "p1", "ts": 5, "origin": {"place": "Chicago"}})
-        await r.fill(r.topics.raw, 0, [(b"k", raw)])
+        await r.fill(r.topics.raw, 0, [(b"k", raw), raw])
         w = await r.engine(router(r))
         await w.assign((0, 1, 0))
-        [unplaced] = await r.read(r.topics.unplaced, 1)
+        [unplaced, keyless] = await r.read(r.topics.unplaced, 2)
         assert (unplaced.key, unplaced.value) == (b"p1", raw)
-        assert dict(unplaced.headers)["geolane-src"].decode() == f"{r.topics.raw}/0/0"
+        headers = dict(unplaced.headers)
+        assert headers["geolane-src"].decode() == f"{r.topics.raw}/0/0"
+        assert headers["geolane-raw-key"] == b"k", "geo gives it back"
+        assert "geolane-raw-key" not in dict(keyless.headers)
+
+
+async def test_who_placed_an_event_stays_with_it(kafka_server: KafkaServer) -> None:
+    async with rig(kafka_server, raw=1) as r:
+        placed = [("geolane-src", b"events.raw/0/7"), ("geolane-placed", b"offline city")]
+        await r.fill(r.topics.raw, 0, [event(1)], headers=placed)
+        await r.fill(r.topics.raw, 0, [event(2)], headers=[("geolane-placed", b"\xff nowhere")])
+        w = await r.engine(router(r))
+        await w.assign((0, 1, 0))
+        out = [dict(m.headers) for m in await r.read(r.topics.lanes, 2)]
+        assert [h.get("geolane-placed") for h in out] == [b"offline city", None]
 
 
 @pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])

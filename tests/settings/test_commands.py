@@ -38,6 +38,7 @@ def test_every_command_that_takes_a_settings_file_takes_set() -> None:
         "geolane node",
         "geolane router",
         "geolane analytics",
+        "geolane geo",
         "geolane coordinator",
         "geolane up",
         "geolane watch",

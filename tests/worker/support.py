@@ -118,11 +118,14 @@ class Rig:
         self.topics = Topics(
             *(
                 f"{prefix}-{name}"
-                for name in ("raw", "lanes", "clean", "unplaced", "dead", "gn", "gr")
+                for name in ("raw", "lanes", "clean", "unplaced", "dead", "gn", "gr", "gg")
             )
         )
         t = self.topics
-        reach = Reach((t.clean, t.dead, t.lanes, t.unplaced), (t.node_group, t.router_group))
+        reach = Reach(
+            (t.clean, t.dead, t.lanes, t.unplaced, t.raw),
+            (t.node_group, t.router_group, t.geo_group),
+        )
         self.makers = LeaseMaker(self.kafka, 10_000, lambda _: reach)
         self.running: list[Running] = []
 

@@ -30,6 +30,7 @@ ACCOUNTS = dict(
     zip(UNITS[1:], ("geolane", "router-%i", "node-%i", "analytics-%i", "geo-%i"), strict=True)
 )
 """The XMPP account of each service's process."""
+MAPS_KEY = "apple-maps-key"
 SYSTEM_FOLDER = Path("etc/systemd/system")
 SETTINGS = Path("/etc/geolane/geolane.toml")
 
@@ -99,7 +100,8 @@ class FileChange(StrEnum):
 class InstallPlace:
     """Where units are written, and what they contain. `geolane`: the command. `settings`: the
     settings file. `secrets`: the folder with a password file per account. `systemd`: the version
-    that will read the units; 0: unknown."""
+    that will read the units; 0: unknown. `has_maps_key`: whether geo workers read Apple's key as a
+    credential."""
 
     folder: Path
     geolane: Path
@@ -107,6 +109,7 @@ class InstallPlace:
     secrets: Path
     user: bool = False
     kafka_username: str = ""
+    has_maps_key: bool = False
     systemd: int = 0
 
 
@@ -151,6 +154,7 @@ def find_place(root: Path, settings: Path | None, *, user: bool) -> InstallPlace
         file.parent / "secrets",
         user,
         loaded.kafka.username,
+        "apple" in (loaded.geo.geocoder, loaded.geo.travel_times) and not loaded.geo.apple.key_file,
         systemd_version(),
     )
 
@@ -182,6 +186,9 @@ def render_unit(name: str, place: InstallPlace) -> str:
         "KAFKA_CREDENTIAL": f"LoadCredential=kafka-{kafka}:{place.secrets}/kafka-{kafka}"
         if kafka
         else "",
+        "MAPS_CREDENTIAL": f"LoadCredential={MAPS_KEY}:{place.secrets}/{MAPS_KEY}"
+        if place.has_maps_key
+        else "",
         "RESTART": RESTART_STEPS if place.systemd >= STEPS_SINCE else RESTART_FLAT,
         "SANDBOX": SANDBOX,
     }
@@ -203,6 +210,7 @@ def _adapt_for_user(text: str) -> str:
     it has no network-online.target."""
     sandbox = {line.partition("=")[0] for line in SANDBOX.splitlines()} | {
         "DynamicUser",
+        "User",
         "ProcSubset",
     }
     lines = []
@@ -268,6 +276,8 @@ def list_next_steps(place: InstallPlace, root: Path) -> Iterator[str]:
             f"and Kafka's into {place.secrets}/{file}; leave kafka.password_file out of the "
             "settings"
         )
+    if place.has_maps_key:
+        yield f"and Apple's private key for Maps into {place.secrets}/{MAPS_KEY}"
     if root == Path("/"):
         yield f"{ctl} daemon-reload"
     yield (

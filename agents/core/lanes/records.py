@@ -24,10 +24,15 @@ SRC, RAW_MS, CELL, TS, MAP = (
     "geolane-map",
 )
 PART, REASON, DETAIL, LANE = "geolane-part", "geolane-reason", "geolane-detail", "geolane-lane"
+# Of an event without coordinates: the key that it had in events.raw; and once they are filled in,
+# who told them and how precise they are (`offline city`).
+RAW_KEY, PLACED = "geolane-raw-key", "geolane-placed"
 # Of a replayed dead letter: how often it was replayed, and a line for each death
 # (core/lanes/dead_letters.py). Its results keep them.
 REPLAYS, DIED = "geolane-replays", "geolane-died"
-OURS = frozenset({SRC, RAW_MS, CELL, TS, MAP, PART, REASON, DETAIL, LANE, REPLAYS, DIED})
+OURS = frozenset(
+    {SRC, RAW_MS, CELL, TS, MAP, PART, REASON, DETAIL, LANE, RAW_KEY, PLACED, REPLAYS, DIED}
+)
 
 _RFC3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt "
@@ -40,6 +45,7 @@ _SECONDS_FROM, _SECONDS_TO = 100_000_000, 31_536_000_000
 """Integers in this range are taken for seconds (1973 to 2969); as ms they would be within a year of
 1970."""
 
+_PLACED = re.compile(rb"[!-~]{1,60} (?:address|city|region|country)")
 _SRC = re.compile(r"[A-Za-z0-9._-]{1,249}/[0-9]{1,9}/[0-9]{1,19}", re.ASCII)
 
 
@@ -74,6 +80,11 @@ def parse_source(content: bytes | None) -> str:
     return text if _SRC.fullmatch(text) else ""
 
 
+def is_placed_header(content: bytes | None) -> bool:
+    """Whether a header `geolane-placed` has its form."""
+    return content is not None and _PLACED.fullmatch(content) is not None
+
+
 def parse_number(content: bytes | None, otherwise: int) -> int:
     """The 64-bit integer that a header holds as decimal digits, or `otherwise`."""
     if content is None or not 1 <= len(content) <= 20:
@@ -99,6 +110,7 @@ class Reason(StrEnum):
     FUTURE_TS = "future_ts"
     NO_ORIGIN = "no_origin"
     BAD_ORIGIN = "bad_origin"
+    UNKNOWN_PLACE = "unknown_place"
     PIPELINE_ERROR = "pipeline_error"
 
 

@@ -1,0 +1,83 @@
+"""Places by name for a batch of events: asked side by side, each once, within a bounded time.
+
+The stage calls from its thread; the geocoder is asked in the event loop, where its connections
+are."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+
+from agents.base.errors import PlaceUnknown, ProviderUnavailable
+from agents.core.model.places import Place
+from agents.geo.provider import Geocoder
+
+AT_ONCE = 16
+LOOK_S = 1.0
+"""After this time a batch goes on with what has been found. What was asked meanwhile is known when
+its records are read again, since online geocoders keep their answers."""
+FIRST_S = 5.0
+"""How long the first place of a batch is waited for; without it nothing goes on."""
+_GRACE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """`answers`: by text, a place or the reason why there is none. Texts may be missing; `waits`
+    is the reason if the provider does not answer now, for people."""
+
+    answers: dict[str, Place | str]
+    waits: str = ""
+
+
+class Lookups:
+    """`loop` is the running event loop, which stays responsive: an answer that needs no waiting
+    lets others run."""
+
+    def __init__(self, geocoder: Geocoder, loop: asyncio.AbstractEventLoop) -> None:
+        self._geocoder, self._loop = geocoder, loop
+
+    def find_places(self, texts: Sequence[str]) -> Found:
+        """Look up these texts, the first ones first. It blocks, for LOOK_S + FIRST_S at most; call
+        it in another thread than the loop's."""
+        if not texts:
+            return Found({})
+        asked = asyncio.run_coroutine_threadsafe(self._find(texts), self._loop)
+        try:
+            return asked.result(LOOK_S + FIRST_S + _GRACE_S)
+        except (TimeoutError, CancelledError):
+            return Found({}, "the process is too busy, or ends")
+
+    async def _find(self, texts: Sequence[str]) -> Found:
+        answers: dict[str, Place | str] = {}
+        waits: list[str] = []
+        left, first = iter(texts), texts[0]
+        try:
+            async with asyncio.timeout(LOOK_S), asyncio.TaskGroup() as asks:
+                for _ in range(min(AT_ONCE, len(texts))):
+                    asks.create_task(self._ask(left, answers, waits))
+        except TimeoutError:
+            pass
+        if first not in answers and not waits:
+            try:
+                async with asyncio.timeout(FIRST_S):
+                    await self._ask(iter((first,)), answers, waits)
+            except TimeoutError:
+                waits.append(f"{self._geocoder.name} has not answered for {FIRST_S:g} s")
+        return Found(answers, waits[0] if waits else "")
+
+    async def _ask(
+        self, left: Iterator[str], answers: dict[str, Place | str], waits: list[str]
+    ) -> None:
+        for text in left:
+            try:
+                answers[text] = await self._geocoder.find(text)
+            except PlaceUnknown as e:
+                answers[text] = str(e)
+            except ProviderUnavailable as e:
+                waits.append(str(e))
+            if waits:
+                return
+            await asyncio.sleep(0)

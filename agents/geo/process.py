@@ -1,0 +1,61 @@
+"""The process `geolane geo`: a worker that finds the coordinates of events that name a place, and
+answers the leader's questions about places and traffic."""
+
+from __future__ import annotations
+
+import asyncio
+
+from agents.base import log
+from agents.base.errors import KafkaUnavailable
+from agents.base.systemd_notify import Service
+from agents.core.model.topology import WorkerKind
+from agents.geo.lookups import Lookups
+from agents.geo.providers import open_providers
+from agents.geo.stage import GeoStage
+from agents.settings import Kafka, Settings
+from agents.worker.process import run_stage
+from agents.worker.reader import Reader
+
+_REST_S = 1.0
+_log = log.get_logger("geo")
+
+
+async def run(settings: Settings, name: str, service: Service | None = None) -> None:
+    """Work the partitions of events.unplaced as `geo-NAME` until cancelled or asked to leave.
+    Raises SettingsError, and the errors of `run_stage`."""
+    service = service or Service()
+    geo, worker = settings.geo, settings.worker
+    service.notify_status("opens its provider of maps")
+    providers = await asyncio.to_thread(open_providers, geo)
+    try:
+        service.notify_status("waits for events.raw")
+        stage = GeoStage(
+            Lookups(providers.events, asyncio.get_running_loop()),
+            await _count_raw_partitions(settings.kafka),
+            worker.max_event_bytes,
+            worker.future_limit_s * 1000,
+            geo.wait_h * 3600,
+        )
+        await run_stage(settings, WorkerKind.GEO.account(name), stage, service)
+    finally:
+        await providers.close()
+
+
+async def _count_raw_partitions(kafka: Kafka) -> int:
+    """The partitions of events.raw; it waits until there are some."""
+    reader, said = Reader(kafka, WorkerKind.ROUTER.topic), False
+    try:
+        while True:
+            try:
+                await reader.start()
+                if count := len(await reader.find_partitions()):
+                    return count
+                why = "there is no topic events.raw: run geolane provision"
+            except KafkaUnavailable as e:
+                why = str(e)
+            if not said:
+                _log.warning("no_raw_topic", why=why)
+            said = True
+            await asyncio.sleep(_REST_S)
+    finally:
+        await reader.stop()

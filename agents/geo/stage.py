@@ -1,0 +1,170 @@
+"""A geo worker's stage: it sends every event of events.unplaced to exactly one of events.raw, with
+the coordinates of its place, and the dead letters (DESIGN 3).
+
+An event whose place cannot be asked for now waits, with all behind it, in Kafka. It waits for at
+most `wait_s`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from agents.core.lanes.records import (
+    DIED,
+    OURS,
+    PLACED,
+    RAW_KEY,
+    REPLAYS,
+    SRC,
+    Event,
+    Reason,
+    Rejected,
+    Unread,
+    find_bad_header,
+    parse_event,
+    parse_source,
+)
+from agents.core.model.places import Place
+from agents.core.model.times import format_duration
+from agents.core.model.topology import MAIN
+from agents.geo.lookups import Found
+from agents.geo.origin import fill_origin
+from agents.worker.stage import Inputs, Outbox, Tally, Topics, sample_records
+
+GIVES_UP_AFTER_S = 600.0
+"""A process gives no event up before it has run for this time: after a long stop, all that waits
+is old."""
+_KEPT = frozenset({REPLAYS, DIED})
+
+
+class Finder(Protocol):
+    """What the stage needs of the lookups (agents/geo/lookups.py)."""
+
+    def find_places(self, texts: Sequence[str]) -> Found: ...
+
+
+class GeoStage:
+    """`raw_partitions`: how many events.raw has. `max_bytes`, `future_limit_ms`: as a router's.
+    `wait_s`: how long an event may wait, from its append on."""
+
+    def __init__(
+        self,
+        finder: Finder,
+        raw_partitions: int,
+        max_bytes: int,
+        future_limit_ms: int,
+        wait_s: float,
+        topics: Topics | None = None,
+    ) -> None:
+        self._topics = topics or Topics()
+        self.topic, self.group = f"{MAIN}/{self._topics.unplaced}", self._topics.geo_group
+        self.outputs = self._topics.raw, self._topics.dead
+        self._finder = finder
+        self._raw_partitions = raw_partitions
+        self._max_bytes, self._future_limit_ms = max_bytes, future_limit_ms
+        self._wait_s = wait_s
+        self._gives_up_from = time.monotonic() + GIVES_UP_AFTER_S
+
+    code, pids, lost = "", (), 0
+
+    def forget_partition(self, n: int) -> None:
+        """Nothing to do: nothing is remembered of partitions."""
+
+    def process_batch(self, got: Mapping[int, Inputs], out: Outbox) -> list[tuple[int, Tally]]:
+        return [(n, self._place_records(n, records, out)) for n, records in got.items()]
+
+    def _place_records(self, n: int, records: Inputs, out: Outbox) -> Tally:
+        tally, out.of = Tally(raw_ms=[r.timestamp for r in sample_records(records)]), n
+        events = [self._read_event(r) for r in records]
+        places = dict.fromkeys(e.place for e in events if isinstance(e, Event) and e.place)
+        found = self._finder.find_places(list(places))
+        given_up = self._given_up_before_ms(found)
+        for r, event in zip(records, events, strict=True):
+            place, flaw = None, event if isinstance(event, Rejected) else None
+            if isinstance(event, Event) and event.place:
+                answer = found.answers.get(event.place)
+                if answer is None and r.timestamp < given_up:
+                    wait = format_duration(self._wait_s)
+                    answer = f"it could not be looked up within {wait}: {found.waits}"
+                if answer is None:
+                    tally.upto, tally.waits = r.offset, self._describe_wait(found)
+                    break
+                if isinstance(answer, str):
+                    flaw = Rejected(Reason.UNKNOWN_PLACE, f"{event.place[:60]!r}: {answer}")
+                else:
+                    place = answer
+            flaw = flaw or self._send_back(r, place, out)
+            if flaw is None:
+                tally.out += 1
+            else:
+                self._add_dead_letter(r, flaw, out)
+                tally.dead += 1
+        return tally
+
+    def _add_dead_letter(self, r: Any, flaw: Rejected, out: Outbox) -> None:
+        headers = [h for h in _headers(r) if h[0] not in (RAW_KEY, PLACED)]
+        out.add_dead_letter(
+            _raw_key(r), r.value, headers, flaw.reason, flaw.detail, self._topics.dead
+        )
+
+    def _read_event(self, r: Any) -> Event | Rejected:
+        """Any program may write to events.unplaced: what is there is checked as a router does."""
+        return (find_bad_header(r.headers) if r.headers else None) or parse_event(
+            r.value, r.timestamp, self._max_bytes, self._future_limit_ms
+        )
+
+    def _given_up_before_ms(self, found: Found) -> float:
+        """Events that were appended before this time and cannot be asked for now are given up."""
+        if not found.waits or time.monotonic() < self._gives_up_from:
+            return 0.0
+        return (time.time() - self._wait_s) * 1000
+
+    def _describe_wait(self, found: Found) -> str:
+        why = found.waits or "the provider is slow"
+        return (
+            f"places cannot be looked up now: {why}; the events wait, for up to "
+            f"{format_duration(self._wait_s)} each, then become dead letters. geolane doctor "
+            "checks the provider"
+        )
+
+    def _send_back(self, r: Any, place: Place | None, out: Outbox) -> Rejected | None:
+        """Send the event to events.raw, to the partition that it came from; without `place` it has
+        coordinates of its own. Returns why that cannot be done."""
+        value, raw = r.value, self._topics.raw
+        headers = [h for h in _headers(r) if h[0] not in OURS or h[0] in _KEPT or h[0] == SRC]
+        if place is not None:
+            try:
+                value = fill_origin(value, place)
+            except (msgspec.DecodeError, RecursionError) as e:
+                return Rejected(Reason.NOT_JSON, str(e)[:200])
+            told = f"{place.provider} {place.precision.value}"
+            headers.insert(1, (PLACED, told.encode("ascii", "replace")))
+        key = _raw_key(r)
+        if out.has_limit(raw) and (why := out.explain_refusal(raw, key, value, headers)):
+            return Rejected(Reason.TOO_LARGE, why)
+        src = next((v or b"" for name, v in headers if name == SRC), b"")
+        out.add_record(raw, self._choose_partition(src), key, value, headers)
+        return None
+
+    def _choose_partition(self, src: bytes) -> int:
+        topic, _, n = src.rpartition(b"/")[0].rpartition(b"/")
+        return int(n) % self._raw_partitions if topic == self._topics.raw.encode() else 0
+
+
+def _raw_key(r: Any) -> bytes | None:
+    """The key that the event had in events.raw, as far as it is known."""
+    own: bytes | None = r.key
+    return next((v for name, v in reversed(r.headers) if name == RAW_KEY and v is not None), own)
+
+
+def _headers(r: Any) -> list[tuple[str, bytes | None]]:
+    """Its headers, the first of which is its source: the one that it has, or else where it is."""
+    own = next(
+        (x for name, content in r.headers if name == SRC and (x := parse_source(content))), ""
+    )
+    src = own or f"{r.topic}/{r.partition}/{r.offset}"
+    theirs = [h for h in r.headers if h[0] != SRC and type(h[0]) is not Unread]
+    return [(SRC, src.encode()), *theirs]

@@ -1,0 +1,77 @@
+"""Lookups for a batch: each place once, side by side, and never longer than a bound."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from agents.geo import lookups
+from agents.geo.lookups import Found, Lookups
+from tests.geo.support import CHICAGO, PARIS, TableGeocoder
+
+
+async def find(geocoder: TableGeocoder, *texts: str) -> Found:
+    return await asyncio.to_thread(
+        Lookups(geocoder, asyncio.get_running_loop()).find_places, list(texts)
+    )
+
+
+async def test_places_and_reasons() -> None:
+    found = await find(TableGeocoder(), "Chicago", "Atlantis", "Paris")
+    assert found == Found(
+        {"Chicago": CHICAGO, "Atlantis": "there is no such place", "Paris": PARIS}
+    )
+    assert await find(TableGeocoder()) == Found({})
+
+
+async def test_slow_answers_are_asked_side_by_side() -> None:
+    geocoder = TableGeocoder(slow_s=0.3)
+    began = time.monotonic()
+    found = await find(geocoder, *(f"place {i}" for i in range(lookups.AT_ONCE)))
+    assert len(found.answers) == lookups.AT_ONCE
+    assert time.monotonic() - began < lookups.AT_ONCE * 0.3
+    assert set(geocoder.asked.values()) == {1}
+
+
+async def test_a_provider_that_is_away_is_asked_little_and_its_reason_is_told() -> None:
+    geocoder = TableGeocoder(away="used up")
+    found = await find(geocoder, *(f"place {i}" for i in range(1000)))
+    assert found == Found({}, "used up")
+    assert geocoder.asked.total() <= lookups.AT_ONCE
+
+
+async def test_what_is_known_when_time_is_up_is_handed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lookups, "LOOK_S", 0.3)
+    geocoder = TableGeocoder(slow_s=0.02)
+    found = await find(geocoder, *(f"place {i}" for i in range(5000)))
+    assert 0 < len(found.answers) < 5000
+    assert "place 0" in found.answers
+    assert not found.waits
+
+
+async def test_a_provider_that_is_silent_does_not_hold_the_worker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lookups, "LOOK_S", 0.05)
+    monkeypatch.setattr(lookups, "FIRST_S", 0.1)
+    found = await find(TableGeocoder(slow_s=60), "Chicago", "Paris")
+    assert found == Found({}, "table has not answered for 0.1 s")
+
+
+async def test_the_loop_serves_others_meanwhile() -> None:
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(count())
+    await find(TableGeocoder(), *(f"place {i}" for i in range(3000)))
+    other.cancel()
+    assert turns > 100
