@@ -17,6 +17,7 @@ from agents.cli import (
     local,
     nodes,
     operator,
+    places,
     plans,
     processes,
     servers,
@@ -83,6 +84,7 @@ for command in (
     servers.pipeline,
     plans.lanes,
     plans.replan,
+    places.place,
     transactions.abort_transaction,
 ):
     main.add_command(command)

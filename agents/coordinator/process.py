@@ -27,7 +27,7 @@ from agents.base.systemd_notify import Service
 from agents.coordinator.inventory_watch import InventoryWatch, bind_inventory
 from agents.coordinator.metrics import add_coordinator_metrics
 from agents.coordinator.performer import Performer
-from agents.coordinator.queries import Pictures, QueryPerformer, Rewinding
+from agents.coordinator.queries import Pictures, QueryPerformer, Rewinding, find_place_offline
 from agents.core import events as ev
 from agents.core.coordinator import (
     AnyEvent,
@@ -55,6 +55,7 @@ from agents.core.model.topology import KINDS, WorkerKind
 from agents.core.operators.charts import MapWanted, PlotWanted
 from agents.core.operators.dead_letters import DeadLook, DeadReplay
 from agents.core.operators.history import Search
+from agents.core.operators.places import OfflinePlaceQuery
 from agents.core.planning.planner import make_scored_plan
 from agents.geodata import RTT_TABLE, read_rtt
 from agents.geodata.cities import name_place, read_cities
@@ -309,6 +310,7 @@ class CoordinatorProcess:
                 ReadCommitted: back.read_committed,
                 AwaitCommitted: back.await_committed,
                 DeadLook: lambda x: dead.find_letters(x.query, x.most),
+                OfflinePlaceQuery: find_place_offline,
                 AskGeo: lambda x: self.link.ask_geo(x.worker, x.command, ANSWER_S),
                 DeadReplay: lambda x: dead.replay_letters(x.query, x.by, x.now_ms, dict(x.upto)),
             }

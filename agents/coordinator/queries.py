@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaError as AnyKafkaError
 
 from agents import settings
 from agents.base import log
-from agents.base.errors import GeolaneError
+from agents.base.errors import GeolaneError, PlaceUnknown
 from agents.core.effects import Errand
 from agents.core.events import QueryFinished
 from agents.core.fleet.queries import ERRAND_S
@@ -30,8 +30,12 @@ from agents.core.fleet.rewinds import (
     Standing,
 )
 from agents.core.model.charts import Picture, Plot
+from agents.core.model.geo import PlaceAnswer
 from agents.core.model.topology import Partition, WorkerKind, kind_of
 from agents.core.operators.charts import Drawn, MapWanted, PlotWanted, plot_from_lines
+from agents.core.operators.places import OfflinePlaceQuery
+from agents.geodata.gazetteer.index import ATTRIBUTION
+from agents.geodata.gazetteer.load import load_place_index
 from agents.journal.store import Journal
 from agents.kafka.connection import make_committed_reader, stop_client, to_geolane_error
 from agents.kafka.offsets import Offsets
@@ -177,6 +181,19 @@ class Rewinding:
             if at is not None and at[0] == what.offset:
                 return
             await asyncio.sleep(LOOK_S)
+
+
+# Places
+
+
+async def find_place_offline(what: OfflinePlaceQuery) -> PlaceAnswer:
+    """Find it in the table of the gazetteer, which the first query loads. Raises GeoError."""
+    index = await asyncio.to_thread(load_place_index)
+    try:
+        place = index.name_at(*what.at) if what.at else index.find(what.text)
+    except PlaceUnknown as e:
+        return PlaceAnswer(None, ATTRIBUTION, str(e))
+    return PlaceAnswer(place, ATTRIBUTION)
 
 
 # Pictures

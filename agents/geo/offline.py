@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 from agents.core.model.places import Place
-from agents.geodata.gazetteer.index import PROVIDER, PlaceIndex
+from agents.geodata.gazetteer.index import ATTRIBUTION, PROVIDER, PlaceIndex
 from agents.geodata.gazetteer.load import load_place_index
-
-ATTRIBUTION = "GeoNames (CC BY 4.0)"
 
 
 class OfflineGeocoder:

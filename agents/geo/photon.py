@@ -15,7 +15,7 @@ import msgspec
 
 from agents.base.errors import PlaceUnknown, ProviderUnavailable
 from agents.base.text import to_one_line
-from agents.core.model.places import Place, Precision
+from agents.core.model.places import Place, Precision, quote_place
 from agents.geo.online import Online, Refusal
 from agents.geo.questions import checked_point, checked_text
 
@@ -232,7 +232,7 @@ def _choose(found: Iterable[Place | None], asked: str, country: str, provider: s
     places = [p for p in found if p is not None and country in ("", p.country)]
     if not places:
         where = f" in {country}" if country else ""
-        raise PlaceUnknown(f"{provider} finds no {to_one_line(asked, 60)!r}{where}")
+        raise PlaceUnknown(f"{provider} finds no {quote_place(asked)}{where}")
     others = len(places) - 1
     why = f"the first of {len(places)} that {provider} gives" if others else ""
     return replace(places[0], others=others, why=why)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -54,41 +55,46 @@ class TravelTime:
 
 
 MOST_CHARACTERS = 200
-"""Of a place's name with its regions and country, or of an address."""
+"""Of a place's name with its regions and country, or of an address. The longest name of a place has
+168 (Bangkok's)."""
 
 NO_VALUES = frozenset(
     {"null", "nil", "none", "nan", "n/a", "na", "undefined", "unknown", "(null)", "-", "?"}
 )
 """What programs write where there is no value, in lower case."""
 
-_NEVER_IN_NAMES = re.compile(r"[<>{}=\\\\$%^~\x00-\x1f]")
+_NEVER_IN_NAMES = re.compile(r"[<>{}=\\$%^~]")
 _COORDINATES = re.compile(
     r"\s*([+-]?\d{1,3}(?:\.\d+)?)\s*[,;\s]\s*([+-]?\d{1,3}(?:\.\d+)?)\s*", re.ASCII
 )
 
 
 def check_place_text(text: str) -> str:
-    """The text that can be the name of a place, without space at its ends. Raises PlaceUnknown with
-    the reason why it cannot."""
-    bare = text.strip()
-    if not bare:
+    """`text` as one line without invisible characters. Raises PlaceUnknown, with the reason, if it
+    cannot be the name of a place or an address."""
+    if len(text) > MOST_CHARACTERS:
+        raise PlaceUnknown(
+            f"the name of the place has {len(text):,} characters; at most {MOST_CHARACTERS} are "
+            "looked up"
+        )
+    seen = (" " if c.isspace() else c for c in unicodedata.normalize("NFC", text))
+    line = " ".join("".join(c for c in seen if unicodedata.category(c)[0] != "C").split())
+    if not line:
         raise PlaceUnknown("the name of the place is empty")
-    if len(bare) > MOST_CHARACTERS:
+    if line.lower() in NO_VALUES and line != "Nan":  # a city in Thailand
+        raise PlaceUnknown(f"{quote_place(line)} stands for no value, not for a place")
+    if parse_coordinates(line) is not None:
         raise PlaceUnknown(
-            f"the name of the place has {len(bare):,} characters; {MOST_CHARACTERS} are allowed"
+            f"{quote_place(line)} are coordinates, not a name; an event has them as origin.lat "
+            "and origin.lon"
         )
-    if odd := _NEVER_IN_NAMES.search(bare):
-        raise PlaceUnknown(f"{quote(bare)} is not a name: no place has {odd[0]!r} in its name")
-    if parse_coordinates(bare) is not None:
+    if not any(c.isalpha() for c in line):
+        raise PlaceUnknown(f"{quote_place(line)} is not a name: it has no letters")
+    if odd := _NEVER_IN_NAMES.search(line):
         raise PlaceUnknown(
-            f"{quote(bare)} are coordinates, not a name; an event has them as origin.lat and "
-            "origin.lon"
+            f"{quote_place(line)} is not a name: no place has {odd[0]!r} in its name"
         )
-    if not any(c.isalpha() for c in bare):
-        raise PlaceUnknown(f"{quote(bare)} is not a name: it has no letters")
-    if bare.lower() in NO_VALUES and bare != "Nan":  # a city in Thailand
-        raise PlaceUnknown(f"{quote(bare)} stands for no value, not for a place")
-    return bare
+    return line
 
 
 def parse_coordinates(text: str) -> tuple[float, float] | None:
@@ -98,6 +104,19 @@ def parse_coordinates(text: str) -> tuple[float, float] | None:
     return (float(found[1]), float(found[2])) if found else None
 
 
-def quote(text: str) -> str:
+def quote_place(text: str) -> str:
     """A place's name as it was given, made safe to show, in quotation marks."""
     return f'"{to_one_line(text, 60)}"'
+
+
+def describe_place(place: Place, attribution: str) -> str:
+    """The place for people: what and where it is, why this one, and who says so."""
+    names = [place.name, place.region if place.region != place.name else "", place.country]
+    more = f" To mean another, add its region or country: {place.name}, ..." if place.others else ""
+    lines = (
+        ", ".join(filter(None, names)),
+        f"{place.lat:.4f}, {place.lon:.4f} (precision: {place.precision})",
+        f"{place.why[:1].upper()}{place.why[1:]}.{more}" if place.why else "",
+        f"Source: {place.provider}, {attribution}" if attribution else f"Source: {place.provider}",
+    )
+    return "\n".join(filter(None, lines))

@@ -42,6 +42,7 @@ from agents.core.operators.held_back import describe_return
 from agents.core.operators.history import ARGUMENTS as HISTORY
 from agents.core.operators.history import query_history
 from agents.core.operators.hotspots import show_hotspots
+from agents.core.operators.places import query_place
 from agents.core.operators.reset import RESET
 from agents.core.operators.rewind import REWIND, query_rewind
 from agents.core.operators.rollout import ROLLOUTS
@@ -432,6 +433,13 @@ _LIST = (
         "the traffic around lanes, the slowest first",
         show_traffic,
         figures=traffic_figures,
+    ),
+    Command(
+        "place",
+        (Argument("name", Type.WORD, "a name, or LAT,LON", many=True),),
+        Access.LOOK,
+        "where a place is, or what is at coordinates",
+        query_place,
     ),
     Command("history", HISTORY, Access.LOOK, "what happened and who asked for it", query_history),
     Command("follow", (_FEED,), Access.LOOK, "get a feed's items one to one", follow_feed),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from agents.base.errors import PlaceUnknown
 from agents.base.text import to_one_line
-from agents.core.model.places import Place, Precision, TravelTime
+from agents.core.model.places import Place, Precision, TravelTime, quote_place
 from agents.geo.apple.answers import (
     ApplePlace,
     Eta,
@@ -66,9 +66,7 @@ class AppleGeocoder:
         found = [p for r in results if (p := self._to_place(r)) and country in ("", p.country)]
         if not found:
             where = f" in {country}" if country else ""
-            raise PlaceUnknown(
-                f"{self.client.online.name} finds no {to_one_line(asked, 60)!r}{where}"
-            )
+            raise PlaceUnknown(f"{self.client.online.name} finds no {quote_place(asked)}{where}")
         return _with_others(found, self.client.online.name)
 
     async def name_at(self, lat: float, lon: float) -> Place:
@@ -116,7 +114,7 @@ class AppleGeocoder:
         if self.cities_only:
             parts = [city or address.administrative_area or name]
         elif name:
-            parts = [name] if city.casefold() in name.casefold() else [name, city]
+            parts = [name] if name == city else [name, city]
         else:
             parts = result.formatted_address_lines or [result.country or ""]
         return to_one_line(", ".join(part for part in parts if part))

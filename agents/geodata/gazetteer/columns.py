@@ -96,11 +96,11 @@ def read_columns(file: Path) -> Columns | None:
     """The table in the file, or None if the file is not there or is damaged: each part of it has a
     checksum. Blocks for some 50 ms."""
     try:
-        with np.load(file, allow_pickle=False) as parts:
+        with file.open("rb") as f, np.load(f, allow_pickle=False) as parts:
             arrays: dict[str, Any] = {name: parts[name] for name in _ARRAYS}  # Any: dtypes differ
             directory = msgspec.json.decode(parts["directory"].tobytes(), type=Directory)
         return Columns(**arrays, directory=directory)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, msgspec.MsgspecError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, msgspec.MsgspecError):
         return None
 
 

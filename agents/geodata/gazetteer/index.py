@@ -13,14 +13,14 @@ import numpy.typing as npt
 
 from agents.base.errors import PlaceUnknown
 from agents.base.text import counted
-from agents.core.model.places import Place, Precision, check_place_text, quote
+from agents.core.model.places import Place, Precision, check_place_text, quote_place
 from agents.geodata.gazetteer.areas import Area, Areas
 from agents.geodata.gazetteer.columns import Columns
 from agents.geodata.gazetteer.names import fold_name, hash_key
 from kernels.geo import haversine_km_rows, is_on_earth
 from kernels.tables import Bools, Floats
 
-PROVIDER = "offline"
+PROVIDER, ATTRIBUTION = "offline", "GeoNames (CC BY 4.0)"
 OTHER_NAME = 0.1
 """A city that bears the name only as one of its others counts as this part of its people: Niš,
 which is also called Nice, is not what Nice means, and Mumbai still is what Bombay means."""
@@ -101,7 +101,7 @@ class PlaceIndex:
         if self._rows_of(found[1])[0].size or self._areas.list_named(found[1]):
             raise outside
         place = self._find_segment(found[2], (), inside)
-        return replace(place, why=f"{quote(found[1])} is not known; {place.why}")
+        return replace(place, why=f"{quote_place(found[1])} is not known; {place.why}")
 
     def _find_whole(self, name: str, inside: Area | None) -> Place | None:
         """The city whose name has a comma, slash or bracket in it: `Biel/Bienne`."""
@@ -113,7 +113,9 @@ class PlaceIndex:
     def _find_country(self, code: str) -> Area:
         area = self._areas.countries.get(code.upper())
         if area is None:
-            raise PlaceUnknown(f"{quote(code)} is not the code of a country (ISO 3166: DE, US)")
+            raise PlaceUnknown(
+                f"{quote_place(code)} is not the code of a country (ISO 3166: DE, US)"
+            )
         return area
 
     def _find_airport(self, code: str, country: str) -> Place | None:
@@ -156,7 +158,7 @@ class PlaceIndex:
             if not at:
                 return place
             if place.precision is Precision.CITY:
-                return replace(place, why=f"{quote(segments[0])} is not known; {place.why}")
+                return replace(place, why=f"{quote_place(segments[0])} is not known; {place.why}")
         raise first or PlaceUnknown("there is no name in it")
 
     def _find_segment(self, segment: str, after: Sequence[str], inside: Area | None) -> Place:
@@ -193,7 +195,9 @@ class PlaceIndex:
             if areas or len(near):
                 hints.append(_Hint(word, areas, near, bool(areas) or known is None))
             elif known is None:
-                raise PlaceUnknown(f"{quote(word)} is not a country, region or city that is known")
+                raise PlaceUnknown(
+                    f"{quote_place(word)} is not a country, region or city that is known"
+                )
         return tuple(reversed(hints))
 
     def _rows_of(self, name: str) -> tuple[Rows, Bools]:
@@ -222,7 +226,7 @@ class PlaceIndex:
             return replace(area.place, others=others, why=f"the {what}{where}{more}")
         if city is None:
             where = self._describe_where(hints, inside, ())
-            raise PlaceUnknown(f"no place called {quote(name)}{where} is known")
+            raise PlaceUnknown(f"no place called {quote_place(name)}{where} is known")
         where = self._describe_where(hints, inside, (int(self._columns.region[city]),))
         why = (
             f"the largest of {others + 1:,} places of this name{where}"

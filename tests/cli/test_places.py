@@ -1,0 +1,52 @@
+"""`geolane place`: a name or coordinates, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from agents.__main__ import main
+
+
+def run(*words: str) -> tuple[int, str, str]:
+    done = CliRunner().invoke(main, ["place", *words])
+    return done.exit_code, done.stdout, done.stderr
+
+
+def test_a_name_for_people() -> None:
+    code, out, _ = run("Springfield, Illinois")
+    assert code == 0
+    assert out.splitlines() == [
+        "Springfield, Illinois, US",
+        "39.8017, -89.6437 (precision: city)",
+        "The only place of this name in Illinois.",
+        "Source: offline, GeoNames (CC BY 4.0)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("at", "name"), [("39.8,-89.6", "Springfield"), ("-33.9,18.4", "Cape Town")]
+)
+def test_coordinates_for_programs(at: str, name: str) -> None:
+    code, out, _ = run(at, "--json")
+    assert code == 0
+    row = json.loads(out)
+    assert row["name"] == name
+    assert row["expires_at"] is None
+    assert (row["provider"], row["attribution"]) == ("offline", "GeoNames (CC BY 4.0)")
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("null",), "stands for no value"),
+        (("0,200",), "not a place on Earth"),
+        (("Paris", "--country", "JP"), 'no place called "Paris" in Japan is known'),
+    ],
+)
+def test_a_reason_where_there_is_no_place(words: tuple[str, ...], reason: str) -> None:
+    code, out, err = run(*words)
+    assert (code, out) == (2, "")
+    assert reason in err

@@ -1,0 +1,61 @@
+"""A stand-in for Valhalla's matrix and status services, on invented roads."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+from agents.local.demo.maps.http_stand_in import HttpStandIn, Request, Response
+from agents.local.demo.maps.invented import Atlas, Json, Point
+
+
+@dataclass(slots=True)
+class Valhalla(HttpStandIn):
+    """`has_live_traffic`: None if service_limits.status.allow_verbose is false, as by default.
+    `shuffles`: the cells of a row come in another order."""
+
+    atlas: Atlas = field(default_factory=Atlas)
+    has_live_traffic: bool | None = True
+    shuffles: bool = False
+
+    def answer(self, request: Request) -> Response:
+        if request.path == "/status":
+            verbose = json.loads(request.params.get("json", "{}")).get("verbose", False)
+            more = {"has_tiles": True, "has_live_traffic": self.has_live_traffic}
+            shown: Json = {"version": "3.5.1", "tileset_last_modified": 1790000000}
+            return Response(
+                200, shown | (more if verbose and self.has_live_traffic is not None else {})
+            )
+        if request.path != "/sources_to_targets" or request.method != "POST":
+            return _error(404, 106, "Try any of: '/sources_to_targets' '/status'")
+        try:
+            question = json.loads(request.body)
+            [origin] = [(p["lat"], p["lon"]) for p in question["sources"]]
+            targets = [(p["lat"], p["lon"]) for p in question["targets"]]
+        except (ValueError, KeyError, TypeError):
+            return _error(400, 110, "Insufficiently specified required parameter 'sources'")
+        if question.get("costing") != "auto":
+            return _error(400, 125, "No costing method found")
+        cells = [self._cell(question, origin, i, target) for i, target in enumerate(targets)]
+        if self.shuffles:
+            cells.reverse()
+        return Response(
+            200, {"sources_to_targets": [cells], "units": "kilometers", "algorithm": "costmatrix"}
+        )
+
+    def _cell(self, question: Json, origin: Point, index: int, target: Point) -> Json:
+        cell: Json = {"from_index": 0, "to_index": index, "time": None, "distance": None}
+        eta = self.atlas.eta(origin, target, self.now())
+        if eta is None:
+            return cell
+        auto = question.get("costing_options", {}).get("auto", {})
+        current = "current" in auto.get("speed_types", ["current"]) and "date_time" in question
+        now_s, empty_s = eta["expectedTravelTimeSeconds"], eta["staticTravelTimeSeconds"]
+        cell["time"] = now_s if current and self.has_live_traffic else empty_s
+        cell["distance"] = eta["distanceMeters"] / 1000
+        return cell
+
+
+def _error(status: int, code: int, message: str) -> Response:
+    body = {"error_code": code, "error": message, "status_code": status, "status": "Error"}
+    return Response(status, body)
