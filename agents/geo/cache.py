@@ -11,9 +11,8 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 
 from agents.base.errors import PlaceUnknown
-from agents.core.model.places import Place
-from agents.geo.provider import Geocoder
-from agents.geo.questions import checked_point, checked_text
+from agents.core.model.places import Place, check_place_text
+from agents.geo.provider import Geocoder, check_point
 
 KEPT = 10_000
 """Answers; the one that was used the longest ago is dropped first."""
@@ -41,13 +40,13 @@ class CachedGeocoder:
         return self.inner.attribution
 
     async def find(self, text: str, country: str = "") -> Place:
-        asked = checked_text(text)
+        asked = check_place_text(text)
         return await self._get(
             ("name", asked.casefold(), country), lambda: self.inner.find(asked, country)
         )
 
     async def name_at(self, lat: float, lon: float) -> Place:
-        checked_point(lat, lon)
+        check_point(lat, lon)
         return await self._get(
             ("point", f"{lat:.5f}", f"{lon:.5f}"), lambda: self.inner.name_at(lat, lon)
         )

@@ -15,9 +15,9 @@ import msgspec
 
 from agents.base.errors import PlaceUnknown, ProviderUnavailable
 from agents.base.text import to_one_line
-from agents.core.model.places import Place, Precision, quote_place
+from agents.core.model.places import Place, Precision, check_place_text, quote_place
 from agents.geo.online import Online, Refusal
-from agents.geo.questions import checked_point, checked_text
+from agents.geo.provider import check_point
 
 T = TypeVar("T")
 ATTRIBUTION = "© OpenStreetMap contributors"
@@ -36,14 +36,14 @@ class PhotonGeocoder:
     attribution: str = ATTRIBUTION
 
     async def find(self, text: str, country: str = "") -> Place:
-        asked = checked_text(text)
+        asked = check_place_text(text)
         params = {"q": asked, "limit": str(RESULTS), "lang": "en"}
         got = await _ask(self.online, "/api", params, _Features)
         # The parameter `countrycode` is not used: a Photon before 0.7 refuses what it does not know
         return _choose(self._to_places(got), asked, country, self.name)
 
     async def name_at(self, lat: float, lon: float) -> Place:
-        checked_point(lat, lon)
+        check_point(lat, lon)
         params = {"lat": f"{lat:.6f}", "lon": f"{lon:.6f}", "lang": "en"}
         got = await _ask(self.online, "/reverse", params, _Features)
         return _choose(self._to_places(got), f"{lat:g},{lon:g}", "", self.name)
@@ -122,7 +122,7 @@ class NominatimGeocoder:
     attribution: str = ATTRIBUTION
 
     async def find(self, text: str, country: str = "") -> Place:
-        asked = checked_text(text)
+        asked = check_place_text(text)
         params = {"q": asked, "limit": str(RESULTS)} | _NOMINATIM
         if country:
             params["countrycodes"] = country.lower()
@@ -130,7 +130,7 @@ class NominatimGeocoder:
         return _choose(map(self._to_place, got), asked, country, self.name)
 
     async def name_at(self, lat: float, lon: float) -> Place:
-        checked_point(lat, lon)
+        check_point(lat, lon)
         params = {"lat": f"{lat:.6f}", "lon": f"{lon:.6f}"} | _NOMINATIM
         got = await _ask(self.online, "/reverse", params, _Result)  # with `error` if there is none
         return _choose([self._to_place(got)], f"{lat:g},{lon:g}", "", self.name)

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from agents.base.errors import PlaceUnknown
 from agents.core.model.places import Place, TravelTime
+from kernels.geo import is_on_earth
 
 
 class Geocoder(Protocol):
@@ -52,3 +54,13 @@ class TravelTimes(Protocol):
 
     async def close(self) -> None:
         """Give up its connections. May be called more than once."""
+
+
+def check_point(lat: float, lon: float) -> tuple[float, float]:
+    """Raises PlaceUnknown if these are not degrees on Earth."""
+    if not is_on_earth(lat, lon):
+        raise PlaceUnknown(
+            f"{lat:g},{lon:g} is not on Earth: a latitude is from -90 to 90 degrees, a longitude "
+            "from -180 to 180"
+        )
+    return lat, lon

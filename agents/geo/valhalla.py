@@ -16,7 +16,7 @@ import msgspec
 from agents.base.errors import ProviderUnavailable
 from agents.core.model.places import TravelTime
 from agents.geo.online import Online, Refusal
-from agents.geo.questions import checked_point
+from agents.geo.provider import check_point
 
 MAX_DESTINATIONS = 50
 LIVE_KEPT_S = 300.0
@@ -62,7 +62,7 @@ class ValhallaTravelTimes:
         self, origin: Point, destinations: Sequence[Point]
     ) -> list[TravelTime | None]:
         for point in (origin, *destinations):
-            checked_point(*point)
+            check_point(*point)
         live = await self.has_live_traffic()
         times: list[TravelTime | None] = []
         for begin in range(0, len(destinations), MAX_DESTINATIONS):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from agents.base.errors import PlaceUnknown
 from agents.base.text import to_one_line
-from agents.core.model.places import Place, Precision, TravelTime, quote_place
+from agents.core.model.places import Place, Precision, TravelTime, check_place_text, quote_place
 from agents.geo.apple.answers import (
     ApplePlace,
     Eta,
@@ -22,7 +22,7 @@ from agents.geo.apple.answers import (
 from agents.geo.apple.budget import Priority
 from agents.geo.apple.client import AppleClient
 from agents.geo.online import Refusal
-from agents.geo.questions import checked_point, checked_text
+from agents.geo.provider import check_point
 from agents.settings.geo import APPLE_URL
 
 KEPT_S = 600.0
@@ -60,7 +60,7 @@ class AppleGeocoder:
         return provider_name(self.client.online.url)[1]
 
     async def find(self, text: str, country: str = "") -> Place:
-        asked = checked_text(text)
+        asked = check_place_text(text)
         params = {"q": asked} | ({"limitToCountries": country} if country else {})
         results = await self._ask("/v1/geocode", params)
         found = [p for r in results if (p := self._to_place(r)) and country in ("", p.country)]
@@ -70,7 +70,7 @@ class AppleGeocoder:
         return _with_others(found, self.client.online.name)
 
     async def name_at(self, lat: float, lon: float) -> Place:
-        checked_point(lat, lon)
+        check_point(lat, lon)
         results = await self._ask("/v1/reverseGeocode", {"loc": _format_point((lat, lon))})
         found = [p for r in results if (p := self._to_place(r))]
         if not found:
@@ -157,7 +157,7 @@ class AppleTravelTimes:
         self, origin: Point, destinations: Sequence[Point]
     ) -> list[TravelTime | None]:
         for point in (origin, *destinations):
-            checked_point(*point)
+            check_point(*point)
         times: list[TravelTime | None] = []
         for begin in range(0, len(destinations), MAX_DESTINATIONS):
             times += await self._measure(origin, destinations[begin : begin + MAX_DESTINATIONS])
