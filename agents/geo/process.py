@@ -7,11 +7,14 @@ import asyncio
 
 from agents.base import log
 from agents.base.errors import KafkaUnavailable
+from agents.base.supervisor import first_leaf_error
 from agents.base.systemd_notify import Service
 from agents.core.model.topology import WorkerKind
+from agents.geo.desk import Desk
 from agents.geo.lookups import Lookups
 from agents.geo.providers import open_providers
 from agents.geo.stage import GeoStage
+from agents.kafka.geo_context import GeoContextWriter
 from agents.settings import Kafka, Settings
 from agents.worker.process import run_stage
 from agents.worker.reader import Reader
@@ -36,7 +39,14 @@ async def run(settings: Settings, name: str, service: Service | None = None) -> 
             worker.future_limit_s * 1000,
             geo.wait_h * 3600,
         )
-        await run_stage(settings, WorkerKind.GEO.account(name), stage, service)
+        context = GeoContextWriter(settings.kafka)
+        desk = Desk(providers, context.put)
+        async with asyncio.TaskGroup() as tasks:
+            writing = tasks.create_task(context.run())
+            await run_stage(settings, WorkerKind.GEO.account(name), stage, service, desk.answer)
+            writing.cancel()
+    except BaseExceptionGroup as group:
+        raise first_leaf_error(group) from None
     finally:
         await providers.close()
 

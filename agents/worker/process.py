@@ -17,6 +17,7 @@ from agents.base import log
 from agents.base.errors import LeaseLost
 from agents.base.supervisor import LAST_END, first_leaf_error
 from agents.base.systemd_notify import Service
+from agents.core.model.geo import GeoAnswer, GeoCommand
 from agents.core.model.messages import Telemetry
 from agents.core.model.topology import name_without_kind
 from agents.observe.accelerators import AcceleratorWatch
@@ -30,7 +31,7 @@ from agents.worker.shutdown import Left, hand_over_and_leave
 from agents.worker.stage import Stage
 from agents.worker.tuning import Dials
 from agents.worker.worker_engine import MakeEngine, WorkerEngine
-from agents.xmpp.worker_session import WorkerLink
+from agents.xmpp.worker_session import AnswerGeo, WorkerLink, refuse_geo
 
 _BOOT_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32
 
@@ -43,19 +44,27 @@ def new_boot() -> str:
 
 
 async def run_stage(
-    settings: Settings, account: str, stage: Stage, service: Service | None = None
+    settings: Settings,
+    account: str,
+    stage: Stage,
+    service: Service | None = None,
+    answer_geo: AnswerGeo = refuse_geo,
 ) -> None:
-    """Run the worker `account` whose engine turns records into others by `stage`. Raises as
-    `run_worker`."""
+    """Run the worker `account` whose engine turns records into others by `stage`. `answer_geo`:
+    answers the leader's questions to a geo worker. Raises as `run_worker`."""
 
     def make_engine(boot: str, leave: Callable[[], None]) -> WorkerEngine:
         return Engine(settings.kafka, settings.worker, stage, boot, leave=leave)
 
-    await run_worker(settings, account, make_engine, service)
+    await run_worker(settings, account, make_engine, service, answer_geo)
 
 
 async def run_worker(
-    settings: Settings, account: str, make_engine: MakeEngine, service: Service | None = None
+    settings: Settings,
+    account: str,
+    make_engine: MakeEngine,
+    service: Service | None = None,
+    answer_geo: AnswerGeo = refuse_geo,
 ) -> None:
     """Work as `account` (`node-iad-1`) until cancelled, or until `service` asks to leave and
     everything is handed over. Raises LeaseLost: the process must end, and a new one may start; also
@@ -65,6 +74,10 @@ async def run_worker(
     boot = new_boot()
     engine = make_engine(boot, service.leave.set)
     site = name_without_kind(account).rpartition("-")[0]
+
+    async def answer_checked(command: GeoCommand) -> GeoAnswer:
+        engine.tenure.accept_leader(command.boot, command.leader_epoch)
+        return await answer_geo(command)
 
     def apply_settings(worker: WorkerSettings) -> None:
         engine.apply_settings(worker)
@@ -81,6 +94,7 @@ async def run_worker(
         ping_period_s=settings.worker.ping_period_s,
         tuned=dials.apply_tuning,
         last_end=os.environ.get(LAST_END, ""),
+        answer_geo=answer_checked,
     )
     _log.info("worker_started", worker=account, boot=boot)
     try:

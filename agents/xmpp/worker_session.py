@@ -7,6 +7,7 @@ stanzas."""
 from __future__ import annotations
 
 import asyncio
+import xml.etree.ElementTree as ET
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,10 +20,11 @@ from agents.base import log
 from agents.base.errors import CommandRefused, NameTaken, NoAnswer, NotConnected, StaleEpoch
 from agents.base.supervisor import first_leaf_error
 from agents.core.model.feeds import TuningValues
+from agents.core.model.geo import GeoAnswer, GeoCommand
 from agents.core.model.messages import Announcement, Health, Telemetry, WorkerAnswer, WorkerCommand
 from agents.xmpp.client import Backoff, Handlers, Login, Session, keep_connected
 from agents.xmpp.pubsub import TuningFeed
-from plugins import health, lanes
+from plugins import geo, health, lanes
 from plugins import telemetry as telemetry_plugin
 from plugins.feeds import make_publish_request
 from plugins.values import BadStanza
@@ -39,14 +41,22 @@ PING_PERIOD_S = 2.0
 class _Received:
     session: Session
     iq: Iq
-    command: WorkerCommand
+    command: WorkerCommand | GeoCommand
+
+
+AnswerGeo = Callable[[GeoCommand], Awaitable[GeoAnswer]]
+
+
+async def refuse_geo(command: GeoCommand) -> GeoAnswer:
+    """What a worker does that is not a geo worker."""
+    raise CommandRefused("item-not-found", "this worker answers no questions about places")
 
 
 class WorkerLink:
     """The link of `worker` (its account, `node-iad-1`) for one `boot`.
 
     StaleEpoch and CommandRefused from `obey` are answered to the leader; any other error ends
-    `run`."""
+    `run`. `answer_geo`: answers questions about places and traffic."""
 
     def __init__(
         self,
@@ -60,8 +70,10 @@ class WorkerLink:
         ping_period_s: float = PING_PERIOD_S,
         tuned: Callable[[TuningValues], None] = lambda _: None,
         last_end: str = "",
+        answer_geo: AnswerGeo = refuse_geo,
     ) -> None:
         self._xmpp, self._worker, self._boot, self._obey = xmpp, worker, boot, obey
+        self._answer_geo = answer_geo
         self._site, self._capacity_eps, self._ping_period_s = site, capacity_eps, ping_period_s
         self._last_end = last_end
         self._tuning = TuningFeed(xmpp, tuned)
@@ -211,13 +223,19 @@ class WorkerLink:
         try:
             if iq["type"] != "set":
                 raise BadStanza("type: set is needed")
-            self._commands.put_nowait(_Received(self._session, iq, lanes.command_from_iq(iq)))
+            self._commands.put_nowait(_Received(self._session, iq, self._parse_command(iq)))
             self._open += 1
             self._idle.clear()
         except BadStanza as e:
             self._refuse_command(self._session, iq, "bad-request", str(e))
         except asyncio.QueueFull:
             self._refuse_command(self._session, iq, "resource-constraint", "too many commands wait")
+
+    def _parse_command(self, iq: Iq) -> WorkerCommand | GeoCommand:
+        """Raises BadStanza."""
+        if geo.is_geo_command(iq):
+            return geo.command_from_iq(iq)
+        return lanes.command_from_iq(iq)
 
     async def _run_commands(self) -> None:
         """Start commands in the order of their arrival; a slow one (a release) does not block the
@@ -234,21 +252,26 @@ class WorkerLink:
     async def _run_command(self, received: _Received) -> None:
         session, iq = received.session, received.iq
         try:
-            answer = await self._obey(received.command)
+            completed = await self._complete_command(iq, received.command)
         except StaleEpoch as e:
             self._refuse_command(session, iq, "conflict", "a higher epoch was seen", stale=e.seen)
         except CommandRefused as e:
             self._refuse_command(session, iq, e.condition, str(e))
         else:
             reply = iq.reply()
-            reply.xml.append(
-                lanes.answer_to_xml(iq.xml.find(lanes.COMMAND_TAG).get("node"), answer)
-            )
+            reply.xml.append(completed)
             _send_reply(session, reply)
         finally:
             self._open -= 1
             if not self._open:
                 self._idle.set()
+
+    async def _complete_command(self, iq: Iq, command: WorkerCommand | GeoCommand) -> ET.Element:
+        """Carry it out, and return the completed `<command/>`."""
+        node = iq.xml.find(lanes.COMMAND_TAG).get("node")
+        if isinstance(command, GeoCommand):
+            return geo.answer_to_xml(node, await self._answer_geo(command))
+        return lanes.answer_to_xml(node, await self._obey(command))
 
     def _refuse_command(
         self, session: Session, iq: Iq, condition: str, text: str, stale: int | None = None

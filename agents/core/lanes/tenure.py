@@ -105,12 +105,7 @@ class Tenure:
         assign before the lease, or a release of an epoch above the owned one
         (`unexpected-request`). If only some partitions of a command are stale, they are left out:
         see `owned_epochs`."""
-        # The boot first: a command for another boot must not raise our leader epoch.
-        if command.boot != self.boot:
-            raise CommandRefused("gone", f"this is boot {self.boot}, not {command.boot}")
-        if command.leader_epoch < self.leader_epoch:
-            raise StaleEpoch(self.leader_epoch)
-        self.leader_epoch = command.leader_epoch
+        self.accept_leader(command.boot, command.leader_epoch)
         match command:
             case LeaseCommand():
                 return self._take_lease(command)
@@ -126,6 +121,15 @@ class Tenure:
                 return [Leave()]
             case LanesCommand():
                 return []
+
+    def accept_leader(self, boot: str, leader_epoch: int) -> None:
+        """Check whom a command is for, and from which leader it is. Raises as `obey`."""
+        # The boot first: a command for another boot must not raise our leader epoch.
+        if boot != self.boot:
+            raise CommandRefused("gone", f"this is boot {self.boot}, not {boot}")
+        if leader_epoch < self.leader_epoch:
+            raise StaleEpoch(self.leader_epoch)
+        self.leader_epoch = leader_epoch
 
     def note_released(self, partition: Partition, offset: int) -> None:
         """The committed `offset` shows and no batch of `partition` is left, so it is no longer
