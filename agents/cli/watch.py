@@ -52,7 +52,7 @@ def watch(
     """Show the running fleet: load, lag, every worker, the last moves and alerts, a map. It uses
     only XMPP, as --user.
 
-    With FEED: print what is published on it: fleet, placement, hotspots, alerts."""
+    With FEED: print what is published on it: fleet, placement, hotspots, geo, alerts."""
     from agents.base import log, supervisor
     from agents.observe.dashboard import run as items
     from agents.observe.dashboard.run import How, Mode, run

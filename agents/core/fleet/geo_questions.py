@@ -15,7 +15,7 @@ from agents.core.events import GeoAnswered
 from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.hotspots import Hotspots
 from agents.core.fleet.placing import Placing
-from agents.core.geo.choice import LaneStake, choose_lanes
+from agents.core.geo.choice import LaneStake, choose_lanes, is_due
 from agents.core.geo.figures import Figure, GeoFigures, format_figure_source
 from agents.core.geo.lane_ways import LaneWays
 from agents.core.model.feeds import CURRENT, GEO, FeedItem, GeoItem, LaneTrafficRow
@@ -38,7 +38,7 @@ from kernels.tables import Floats, Ints
 ANSWER_S = 20.0
 """An answer may take this long: ten lanes are ten calls, one after the other."""
 FORGOTTEN_S = 2 * ANSWER_S  # a question without any outcome
-LOOK_S = 2.0  # how often it is checked whether anything is to be asked
+LOOK_S = 5.0  # how often it is checked whether anything is to be asked
 NAMES_PERIOD_S = 10.0
 LANES_NAMED_AT_ONCE = 10
 LASTING_S = 3_600.0
@@ -84,6 +84,7 @@ class GeoQuestions:
     _open: dict[type[Question], _Asked] = field(default_factory=dict)
     _next_s: dict[type[Question], float] = field(default_factory=dict)
     _shown: bool = False
+    _cleaned_s: float = float("-inf")
 
     @property
     def figures(self) -> GeoFigures:
@@ -93,9 +94,11 @@ class GeoQuestions:
 
     def advance(self, now: float) -> Iterator[Effect]:
         """Ask what is due, one question of each kind at a time."""
-        self.figures.traffic.drop_expired(now)
-        if self._shown and not any(True for _ in self.figures.traffic.known(now)):
-            yield self._make_item(now)  # what the service keeps of the feed may not outlast it
+        if now >= self._cleaned_s + LOOK_S:
+            self._cleaned_s = now
+            self.figures.traffic.drop_expired(now)
+            if self._shown and not any(True for _ in self.figures.traffic.known(now)):
+                yield self._make_item(now)  # what the service keeps of the feed may not outlast it
         worker = find_geo_worker(self.fleet)
         if not worker:
             return
@@ -125,25 +128,36 @@ class GeoQuestions:
         return AskGeo(worker, command)
 
     def _choose_lanes(self, now: float) -> list[int]:
-        return choose_lanes(
-            self._find_stakes(now), self.figures.traffic, now, self.period_s, TRAFFIC_LANES_AT_MOST
-        )
+        stakes = self._find_stakes(now)
+        return choose_lanes(stakes, self.figures.traffic, now, TRAFFIC_LANES_AT_MOST)
 
     def _find_stakes(self, now: float) -> list[LaneStake]:
-        """What depends on each lane's traffic in the last plan; nothing before the first."""
+        """What depends in the last plan on the traffic of each lane that is due; nothing before the
+        first plan."""
         scored = self.placing.last
         if scored is None:
             return []
         hot = {n for known in self.hotspots.list_open(now) for n in known.lanes}
-        sits = scored.problem.lanes.owner
-        rows: Ints = np.flatnonzero(sits >= 0).astype(np.int32)
-        ms: Floats = np.zeros(len(sits))
-        at = self.placing.numerics.costs(scored.problem).costs_at(rows, sits[rows])
-        ms[rows] = np.where(np.isfinite(at), at, 0.0)
-        load = scored.plan.load_eps
-        return [
-            LaneStake(p.n, load[row] * float(ms[row]), p.n in hot)
+        traffic = self.figures.traffic
+        due = [
+            row
             for row, p in enumerate(scored.partitions)
+            if is_due(traffic.get(p.n, now), now, self.period_s, hot=p.n in hot)
+        ]
+        if not due:
+            return []
+        rows: Ints = np.array(due, dtype=np.int32)
+        sits = scored.problem.lanes.owner[rows]
+        placed = sits >= 0
+        ms: Floats = np.zeros(len(rows))
+        costs = self.placing.numerics.costs(scored.problem)
+        ms[placed] = costs.costs_at(rows[placed], sits[placed])
+        ms[~np.isfinite(ms)] = 0.0  # it has to leave its node
+        load = np.array(scored.plan.load_eps)[rows]
+        lanes = [scored.partitions[row].n for row in due]
+        return [
+            LaneStake(n, cost, n in hot)
+            for n, cost in zip(lanes, (load * ms).tolist(), strict=True)
         ]
 
     def _choose_places(self, now: float) -> list[Unnamed]:

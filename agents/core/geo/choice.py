@@ -4,10 +4,11 @@ old, and before all others those of hotspots."""
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from agents.core.geo.figures import Figures
+from agents.core.geo.figures import Figure, Figures
 
 NEVER_S = 3_600.0
 """A lane that was never asked about counts as one whose figure is this old."""
@@ -25,26 +26,26 @@ class LaneStake:
     hot: bool = False
 
 
-def choose_lanes(
-    stakes: Iterable[LaneStake],
-    figures: Figures[int, float],
-    now: float,
-    period_s: float,
-    most: int,
-) -> list[int]:
-    """Up to `most` lanes, the most important first. `period_s`: how often lanes are chosen.
+def is_due(figure: Figure[float] | None, now: float, period_s: float, *, hot: bool) -> bool:
+    """Whether a lane with this figure is to be asked about. `period_s`: how often lanes are chosen.
 
-    A lane is due when its figure would expire before the next choice but one, so that it does not
-    fall back to 1 in between; a hot one in every period. A lane for which the provider has no
-    figure is due when that answer expires."""
-    due: list[tuple[bool, float, int]] = []
-    for stake in stakes:
+    It is due when its figure would expire before the next choice but one, so that it does not fall
+    back to 1 in between; a hot one in every period. A lane for which the provider has no figure is
+    due when that answer expires."""
+    if figure is None:
+        return True
+    ends = figure.expires_s - now <= 2 * period_s
+    return figure.value is not None and (ends or (hot and now - figure.asked_s >= period_s))
+
+
+def choose_lanes(
+    stakes: Iterable[LaneStake], figures: Figures[int, float], now: float, most: int
+) -> list[int]:
+    """Of lanes that are due, up to `most`, the most important first."""
+
+    def rank(stake: LaneStake) -> tuple[bool, float, int]:
         figure = figures.get(stake.lane, now)
         age_s = NEVER_S if figure is None else figure.age_s(now)
-        if figure is not None:
-            ends = figure.expires_s - now <= 2 * period_s
-            again = stake.hot and now - figure.asked_s >= period_s
-            if figure.value is None or not (ends or again):
-                continue
-        due.append((not stake.hot, -max(stake.cost, LEAST_COST) * age_s, stake.lane))
-    return [lane for _, _, lane in sorted(due)[:most]]
+        return not stake.hot, -max(stake.cost, LEAST_COST) * age_s, stake.lane
+
+    return [stake.lane for stake in heapq.nsmallest(most, stakes, key=rank)]

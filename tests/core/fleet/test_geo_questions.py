@@ -3,6 +3,7 @@ without a geo worker asks nothing and plans as if there were none."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -313,3 +314,45 @@ def test_plans_with_traffic_are_made_again_byte_for_byte() -> None:
         moment = moment_from_json(moment_to_json(decided.moment))
         again = make_plan_json(frame_from_json(frame_to_json(frame)), moment, NUMERICS)
         assert again == plan_to_json(decided.plan)
+
+
+# ---- never invented ----
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_lane_has_traffic_that_was_not_told_and_still_holds(seed: int) -> None:
+    """Whatever geo workers answer or leave out, and whoever leads."""
+    dice = random.Random(seed)
+    w = World(nodes=3, lanes=12, geo=2)
+    told: dict[int, list[tuple[float, float]]] = {}  # by lane: the index, and until when it holds
+    for _ in range(400):
+        before = len(w.decided)
+        w.fair(1)
+        for decided in w.decided[before:]:
+            moment = decided.moment
+            for lane in moment.lanes:
+                held = {index for index, until in told.get(lane.id, []) if moment.now_s < until}
+                assert lane.traffic in {1.0, *held}
+        for command in asked(w):
+            assert isinstance(command, TrafficCommand)
+            if dice.random() < 0.2:
+                continue  # it gets lost
+            if dice.random() < 0.2:
+                w.tell(ev.GeoAnswered("geo-1", command, None, "down"))
+                continue
+            rows = []
+            for x in command.lanes:
+                index, valid_s = round(dice.uniform(0.25, 16), 2), dice.choice([0.0, 30.0, 300.0])
+                if dice.random() < 0.3:
+                    rows.append(LaneTraffic(x.lane, None, APPLE, "no route"))
+                    told[x.lane] = []
+                elif dice.random() < 0.8:
+                    rows.append(LaneTraffic(x.lane, index, replace(APPLE, valid_s=valid_s)))
+                    told.setdefault(x.lane, []).append((index, w.now_s + valid_s))
+            w.tell(ev.GeoAnswered("geo-1", command, TrafficAnswer(tuple(rows))))
+        if dice.random() < 0.01:
+            w.crash("geo-1")
+        if dice.random() < 0.005:
+            w.lead()
+            told.clear()
+    assert any(lane.traffic != 1 for d in w.decided for lane in d.moment.lanes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agents.core.geo.choice import LaneStake, choose_lanes
+from agents.core.geo.choice import LaneStake, choose_lanes, is_due
 from agents.core.geo.figures import Figure, Figures
 from agents.core.model.geo import Source
 
@@ -23,7 +23,8 @@ def figures(**told: tuple[float | None, float, float]) -> Figures[int, float]:
 def choose(
     stakes: list[LaneStake], told: Figures[int, float], now: float = 1000.0, most: int = 10
 ) -> list[int]:
-    return choose_lanes(stakes, told, now, PERIOD_S, most)
+    due = [x for x in stakes if is_due(told.get(x.lane, now), now, PERIOD_S, hot=x.hot)]
+    return choose_lanes(due, told, now, most)
 
 
 def test_the_dearest_come_first_and_no_more_than_fit() -> None:
