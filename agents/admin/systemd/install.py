@@ -15,6 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from agents.base.errors import InstallError
+from agents.geo.apple.tokens import CREDENTIAL as MAPS_KEY
 from agents.settings import ACCOUNT, Settings, load_settings
 
 TEMPLATES = Path(__file__).parent
@@ -30,7 +31,6 @@ ACCOUNTS = dict(
     zip(UNITS[1:], ("geolane", "router-%i", "node-%i", "analytics-%i", "geo-%i"), strict=True)
 )
 """The XMPP account of each service's process."""
-MAPS_KEY = "apple-maps-key"
 SYSTEM_FOLDER = Path("etc/systemd/system")
 SETTINGS = Path("/etc/geolane/geolane.toml")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from agents.core.model.topology import KINDS, WorkerKind, kind_from_account
+from agents.geo.apple.tokens import CREDENTIAL as MAPS_KEY
 from agents.kafka.rights import COORDINATOR, rights_of
 from agents.kafka.wire import Operation, Resource
 from agents.settings import Settings
@@ -93,4 +94,8 @@ def with_passwords(settings: Settings, who: Whom, secrets: Path | None) -> Setti
         names = (f"kafka-{kafka.username}", kafka.username)
         name = next((name for name in names if name and (secrets / name).is_file()), names[0])
         kafka = msgspec.structs.replace(kafka, password_file=str(secrets / name))
-    return msgspec.structs.replace(settings, xmpp=xmpp, kafka=kafka)
+    geo, key_file = settings.geo, secrets / MAPS_KEY
+    if not geo.apple.key_file and key_file.is_file():
+        apple = msgspec.structs.replace(geo.apple, key_file=str(key_file))
+        geo = msgspec.structs.replace(geo, apple=apple)
+    return msgspec.structs.replace(settings, xmpp=xmpp, kafka=kafka, geo=geo)

@@ -1,0 +1,48 @@
+"""Servers of maps: what their answers and the budget mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from agents.admin.doctor.judge.verdict import Verdict, ok, warning
+from agents.base.text import counted
+from agents.core.model.times import format_duration
+from agents.geo.apple.budget import Left
+
+
+def judge_key_file(file: Path | None) -> Verdict:
+    return ok(f"a key for ES256 in {file}, which only we can read")
+
+
+def judge_budget(left: Left, daily_calls: int, file: Path) -> Verdict:
+    """`file`: where it is counted. Who begins has a full budget, and no file."""
+    said = f"{counted(left.calls, 'call')} since midnight UTC, of {daily_calls:,} in any 24 hours"
+    if left.ended_for_s:
+        return warning(
+            f"Apple says that the team's quota is used up; it is asked again in "
+            f"{format_duration(left.ended_for_s)} ({said})",
+            "see which other service of the team uses it, or lower geo.apple.daily_calls",
+        )
+    if left.calls_left < 1:
+        return warning(
+            f"used up for now ({said})",
+            "wait, or raise geo.apple.daily_calls: Apple allows a team 25,000 with MapKit JS",
+        )
+    return ok(f"{said}; {left.calls_left:,} may be sent at once; counted in {file}")
+
+
+def judge_valhalla(version: str, is_live: bool | None, took: str) -> Verdict:
+    """`is_live`: whether it has live traffic; None if it does not tell."""
+    said = f"Valhalla {version} answers ({took})"
+    if is_live:
+        return ok(f"{said}, with live traffic")
+    if is_live is None:
+        return warning(
+            f"{said}, and does not tell whether it has live traffic, so that none is used",
+            "set service_limits.status.allow_verbose in its configuration",
+        )
+    return warning(
+        f"{said}, without live traffic, so that no plan depends on traffic",
+        "feed it live traffic (valhalla_build_tiles, traffic_extract), or set geo.travel_times to "
+        '"none"',
+    )

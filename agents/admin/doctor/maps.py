@@ -1,0 +1,133 @@
+"""The servers of maps that the settings choose: whether they answer; and of Apple Maps the key, the
+budget and the clock.
+
+Apple is asked for a token, once, and that call is counted in the budget like any other."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from agents import settings
+from agents.admin.doctor.check import Check
+from agents.admin.doctor.judge.host import judge_clock
+from agents.admin.doctor.judge.maps import judge_budget, judge_key_file, judge_valhalla
+from agents.admin.doctor.judge.roles import Role, Whom
+from agents.admin.doctor.judge.verdict import NotLookedAt, Verdict, fault, ok
+from agents.geo.apple.budget import Budget
+from agents.geo.apple.tokens import CREDENTIAL, MapsKey, read_key
+from agents.geo.online import Online, Refusal
+from agents.geo.providers import connect_apple, connect_server
+from agents.geo.valhalla import ValhallaTravelTimes
+from agents.settings import find_secret_file
+
+GROUP = "maps"
+DOCS = "docs/maps.md says what it needs"
+
+
+class MapsCheck:
+    """`now`: this machine's clock, in epoch seconds."""
+
+    def __init__(self, geo: settings.Geo, who: Whom, now: Callable[[], float] = time.time) -> None:
+        self._geo, self._who, self._now = geo, who, now
+        self._apple_online: Online | None = None
+
+    def list_checks(self) -> list[Check]:
+        """None if no server is used: the offline provider needs nothing."""
+        used = {self._geo.geocoder, self._geo.travel_times}
+        checks = []
+        if "apple" in used:
+            checks += [
+                Check(GROUP, "apple key", self._check_key, todo=DOCS),
+                Check(GROUP, "apple budget", self._check_budget, todo=DOCS),
+                Check(
+                    GROUP,
+                    "apple",
+                    self._check_apple,
+                    (f"{GROUP} apple key", f"{GROUP} apple budget"),
+                    bound_s=30.0,
+                    todo=DOCS,
+                ),
+                Check(
+                    GROUP, "apple clock", self._check_clock, after=(f"{GROUP} apple",), bound_s=35.0
+                ),
+            ]
+        for name, look in (
+            ("photon", self._check_photon),
+            ("nominatim", self._check_nominatim),
+            ("valhalla", self._check_valhalla),
+        ):
+            if name in used:
+                checks.append(Check(GROUP, name, look, bound_s=30.0, todo=DOCS))
+        return checks
+
+    async def _check_key(self) -> Verdict:
+        await asyncio.to_thread(self._read_key)
+        file = find_secret_file(self._geo.apple.key_file, CREDENTIAL)
+        return judge_key_file(file)
+
+    def _read_key(self) -> MapsKey:
+        apple = self._geo.apple
+        if self._who.role is not Role.GEO and find_secret_file(apple.key_file, CREDENTIAL) is None:
+            raise NotLookedAt("no key is given here, and only geo workers need one")
+        return read_key(apple)
+
+    async def _check_budget(self) -> Verdict:
+        apple = self._geo.apple
+        budget = Budget(Path(apple.budget_file), apple.daily_calls, self._now)
+        return judge_budget(await asyncio.to_thread(budget.look), apple.daily_calls, budget.file)
+
+    async def _check_apple(self) -> Verdict:
+        client = await asyncio.to_thread(connect_apple, self._geo.apple, self._now)
+        if (await client.budget.left()).calls_left < 1:
+            raise NotLookedAt("the budget allows no call now")
+        self._apple_online = client.online
+        begun = time.monotonic()
+        await client.tokens.get()
+        return ok(f"{client.online.name} accepts the key ({_ms_since(begun)})")
+
+    async def _check_clock(self) -> Verdict:
+        if self._apple_online is None or self._apple_online.ahead_s is None:
+            raise NotLookedAt("Apple was not asked, or does not tell its time")
+        return judge_clock(self._apple_online.ahead_s, "Apple's")
+
+    async def _check_photon(self) -> Verdict:
+        photon = self._geo.photon
+        online = await asyncio.to_thread(
+            connect_server, self._geo, "photon", photon.url, photon.ca_file
+        )
+        return await _check_status(online)
+
+    async def _check_nominatim(self) -> Verdict:
+        nominatim = self._geo.nominatim
+        online = await asyncio.to_thread(
+            connect_server, self._geo, "nominatim", nominatim.url, nominatim.ca_file
+        )
+        return await _check_status(online, format="json")
+
+    async def _check_valhalla(self) -> Verdict:
+        valhalla = self._geo.valhalla
+        online = await asyncio.to_thread(
+            connect_server, self._geo, "valhalla", valhalla.url, valhalla.ca_file
+        )
+        begun = time.monotonic()
+        status = await ValhallaTravelTimes(online).status()
+        return judge_valhalla(status.version, status.has_live_traffic, _ms_since(begun))
+
+
+async def _check_status(online: Online, **params: str) -> Verdict:
+    """Photon and Nominatim both have /status, with an object."""
+    begun = time.monotonic()
+    got = await online.request("/status", dict[str, object], params=params)
+    if isinstance(got, Refusal):
+        return fault(
+            f"{online.url} refuses /status ({got.in_words})",
+            f"correct geo.{online.name.lower()}.url",
+        )
+    return ok(f"{online.url} answers ({_ms_since(begun)})")
+
+
+def _ms_since(begun: float) -> str:
+    return f"{(time.monotonic() - begun) * 1000:,.0f} ms"
