@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from agents.base.text import counted
+from agents.base.text import counted, to_one_line
 from agents.core.fleet.geo_questions import find_geo_worker
 from agents.core.geo.figures import Figure
 from agents.core.model.geo import lane_key
@@ -15,6 +15,7 @@ from agents.core.operators.command import Context
 from agents.core.operators.look import format_table, slice_page
 
 FIGURES_AT_MOST = 1_000
+WHY_LIMIT = 100
 COUNTS_AS_ONE = "Plans count it as 1."
 
 
@@ -85,7 +86,7 @@ def _describe_absence(c: Context) -> str:
             f"No geo worker runs: start geolane geo --name {name}, or its unit geolane-geo@{name}."
         )
     if c.geo.failure:
-        return f"The geo worker did not answer the last question: {c.geo.failure}."
+        return f"The geo worker did not answer the last question: {_clip(c.geo.failure)}."
     reasons = Counter(
         figure.reason
         for p in c.fleet.partitions_of(WorkerKind.NODE)
@@ -94,4 +95,9 @@ def _describe_absence(c: Context) -> str:
     if not reasons:
         return ""
     reason, count = reasons.most_common(1)[0]
-    return f"{counted(count, 'lane')}: {reason}."
+    return f"{counted(count, 'lane')}: {_clip(reason)}."
+
+
+def _clip(why: str) -> str:
+    """So that the table fits below it."""
+    return to_one_line(why, WHY_LIMIT).rstrip(".")
