@@ -69,6 +69,10 @@ class Apple(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = APPLE_URL
 
+    def __repr__(self) -> str:
+        """Without the ids, so that no log and no traceback has them."""
+        return f"Apple(url={self.url!r}, daily_calls={self.daily_calls}, ...)"
+
 
 class Photon(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A Photon server of your own."""
