@@ -51,6 +51,13 @@ from agents.cli.options import FILE, FOLDER, SET
     "unless the settings name one), or not (default: embedded; with --kafka or --xmpp: if the "
     "inventory has an [[analytics]]).",
 )
+@click.option(
+    "--maps",
+    type=click.Choice(["settings", "demo", "off"]),
+    help="Find the coordinates of events that name a place: with the providers of the settings "
+    "(offline, if they name none), with an Apple Maps that is started here and invents everything, "
+    "or not (default: settings; with --kafka or --xmpp: if the inventory has a [[geo]]).",
+)
 @click.option("--lanes", type=click.IntRange(min=1), help="Lanes of events.lanes (default 32).")
 @click.option(
     "--kafka", metavar="HOST:PORT", help="Use this provisioned Kafka instead of starting one."

@@ -19,6 +19,7 @@ from agents.core.lanes.records import (
     RAW_KEY,
     REPLAYS,
     SRC,
+    UNPLACED_AT,
     Event,
     Reason,
     Rejected,
@@ -105,7 +106,9 @@ class GeoStage:
         return tally
 
     def _add_dead_letter(self, r: Any, flaw: Rejected, out: Outbox) -> None:
-        headers = [h for h in _headers(r) if h[0] not in (RAW_KEY, PLACED)]
+        src, *others = _headers(r)
+        at = (UNPLACED_AT, f"{r.partition}/{r.offset}".encode())
+        headers = [src, at, *(h for h in others if h[0] not in (RAW_KEY, PLACED, UNPLACED_AT))]
         out.add_dead_letter(
             _raw_key(r), r.value, headers, flaw.reason, flaw.detail, self._topics.dead
         )

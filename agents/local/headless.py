@@ -50,6 +50,7 @@ async def run(stack: Stack, replay: Replay, events: int, kill_at: float | None) 
         "filtered": a.filtered,
         "dead": a.dead,
         "unplaced": a.unplaced,
+        "placed": a.placed,
         "missing": a.open_now,
         "duplicates": a.duplicates,
         "again": a.again,
@@ -73,7 +74,8 @@ async def wait_until_settled(stack: Stack, sent: int) -> None:
     a = stack.accounting
     while True:
         still_s = time.monotonic() - a.moved_at
-        if (a.events_in >= sent and a.open <= 0 and still_s > QUIET_S) or still_s > STALLED_S:
+        waits = a.open > 0 or (a.unplaced > 0 and stack.has_geo)
+        if (a.events_in >= sent and not waits and still_s > QUIET_S) or still_s > STALLED_S:
             return
         await asyncio.sleep(0.1)
 

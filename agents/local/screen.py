@@ -91,7 +91,8 @@ def _screen_layout(stack: Stack, replay: Replay | None) -> ScreenLayout:
         *stack.endings.shown_lines(),
         *((f"real delays: {stack.delays.describe()}",) if stack.delays is not None else ()),
         f"{a.in_now:,} in, {a.clean:,} clean, {a.open_now:,} on the way, {a.doubled_now} "
-        f"duplicates; {a.filtered:,} filtered, {a.dead:,} dead, {a.unplaced:,} unplaced",
+        f"duplicates; {a.filtered:,} filtered, {a.dead:,} dead, "
+        f"{a.unplaced:,} unplaced{f', {a.placed:,} placed' if a.placed else ''}",
         f"raw to clean {_format_ms(recent['p50'])} p50   {_format_ms(recent['p99'])} p99   "
         f"{f.moves} moves   {f.fences} fences"
         + ("   ! waiting for Kafka" if replay and replay.waiting else ""),

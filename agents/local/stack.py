@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,15 +28,17 @@ from agents.kafka.topics import provision_topics
 from agents.local.audit.accounting import Accounting
 from agents.local.audit.follower import Follower
 from agents.local.demo import flights
+from agents.local.demo.maps.apple_maps import AppleMaps
 from agents.local.servers.children import Child, Family
 from agents.local.servers.delays import Delays, choose_sites, keep_sites
 from agents.local.servers.endings import Endings
 from agents.local.servers.folder import RunFolder
 from agents.local.servers.servers import PEOPLE, Servers
-from agents.settings import Ejabberd, Flink, Kafka, Metrics, Settings, decode_toml
+from agents.settings import Ejabberd, Flink, Geo, Kafka, Metrics, Settings, decode_toml
 
 REFUSALS = 3
 ANALYTICS_EMBEDDED, ANALYTICS_FLINK, ANALYTICS_OFF = "embedded", "flink", "off"
+MAPS_OF_SETTINGS, MAPS_DEMO, MAPS_OFF = "settings", "demo", "off"
 INVENTORY = Path(__file__).parent / "demo" / "data" / "inventory.toml"
 
 
@@ -45,6 +47,8 @@ class StackPlan:
     """What to run. `nodes` limits the inventory's nodes. `analytics`: ANALYTICS_OFF, for none;
     ANALYTICS_EMBEDDED or ANALYTICS_FLINK, for at least one; or empty, for those of the inventory.
     ANALYTICS_FLINK also starts a Flink, unless the settings name another than the default.
+    `maps`: MAPS_OFF, for no geo worker; MAPS_OF_SETTINGS or MAPS_DEMO, for at least one; or empty,
+    for those of the inventory. MAPS_DEMO also starts a server of invented maps.
     `secrets` is the folder of existing accounts' passwords. `metrics_from`: the coordinator serves
     its metrics on this port, each worker on the next.
     `sites`: see `choose_sites`. `delays`: the RTT table, `azure` or a file, for real delays;
@@ -55,6 +59,7 @@ class StackPlan:
     inventory: Path = INVENTORY
     nodes: int | None = None
     analytics: str = ""
+    maps: str = ""
     kafka: str | None = None
     xmpp: str | None = None
     secrets: Path | None = None
@@ -73,16 +78,22 @@ class StackPlan:
 
     def read_inventory(self) -> InventoryFile:
         """The inventory's file, with the wanted sites, at most `nodes` nodes, and the wanted
-        analytics. Raises SettingsError."""
+        analytics and geo workers. Raises SettingsError."""
         file, sites, home = self._choose_sites()
         if self.sites:
             file = keep_sites(file, sites, home)
-        analytics = file.analytics
-        if self.analytics == ANALYTICS_OFF:
-            analytics = []
-        elif self.analytics and not analytics:
-            analytics = file.router[:1]  # it reads what the routers send, at the same place
-        return msgspec.structs.replace(file, node=file.node[: self.nodes], analytics=analytics)
+        analytics, geo = file.analytics, file.geo
+        # They read what the routers send, at the same place.
+        if self.analytics:
+            analytics = analytics or file.router[:1]
+        if self.maps:
+            geo = geo or file.router[:1]
+        return msgspec.structs.replace(
+            file,
+            node=file.node[: self.nodes],
+            analytics=analytics if self.analytics != ANALYTICS_OFF else [],
+            geo=geo if self.maps != MAPS_OFF else [],
+        )
 
     def read_delays(self) -> Delays | None:
         """The delays between the sites and Kafka; None without. Raises SettingsError."""
@@ -90,7 +101,7 @@ class StackPlan:
             return None
         file, _, home = self._choose_sites()
         there = self.read_inventory()
-        at = [w.site for w in (*there.node, *there.router, *there.analytics)]
+        at = [w.site for w in (*there.node, *there.router, *there.analytics, *there.geo)]
         return Delays.from_table(self.delays, file, at, home)
 
     def _choose_sites(self) -> tuple[InventoryFile, tuple[str, ...], str]:
@@ -114,6 +125,7 @@ class Stack:
         self.delays = plan.read_delays()
         self._say = say
         self._secrets = plan.secrets or folder.secrets
+        self._more = AsyncExitStack()
         if plan.metrics_from is not None and plan.metrics_from + len(self.workers) > 65535:
             raise SettingsError(
                 f"--metrics-from {plan.metrics_from}: {len(self.workers)} more ports are needed, "
@@ -127,6 +139,11 @@ class Stack:
     @property
     def workers(self) -> list[WorkerSpec]:
         return list(self.inventory.workers.values())
+
+    @property
+    def has_geo(self) -> bool:
+        """Whether events without coordinates get them."""
+        return bool(self.inventory.workers_of(WorkerKind.GEO))
 
     async def start(self, sample: Iterable[bytes], rate_eps: float) -> None:
         """Start servers, topics, lane map, then the processes. The lane map is made from `sample`
@@ -160,6 +177,8 @@ class Stack:
         if servers.flink is not None:
             analytics = msgspec.structs.replace(base.analytics, flink=servers.flink.settings())
             self.base = msgspec.structs.replace(self.base, analytics=analytics)
+        if self.plan.maps == MAPS_DEMO:
+            await self._start_invented_maps()
         lanes, raw = base.coordinator.lanes, base.coordinator.raw_partitions
         await provision_topics(self.base.kafka, lanes, raw, embedded=self.plan.kafka is None)
         if (built := await compacted.read_newest_lane_map(self.base.kafka)) is None:
@@ -172,6 +191,17 @@ class Stack:
                 self._say(line)
             await compacted.publish_lane_map(self.base.kafka, built)
         self._say(f"topics and lane map: {len(built.cell_lanes)} cells on {counted(lanes, 'lane')}")
+
+    async def _start_invented_maps(self) -> None:
+        """A server that speaks as Apple's does; what it tells is called invented everywhere."""
+        folder = self.folder.path / "maps"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        maps = await self._more.enter_async_context(AppleMaps.started(folder))
+        geo = msgspec.structs.replace(
+            self.base.geo, geocoder="apple", travel_times="apple", apple=maps.settings
+        )
+        self.base = msgspec.structs.replace(self.base, geo=geo)
+        self._say(f"maps: all places, names and traffic are invented, by {maps.settings.url}")
 
     async def start_processes(self, day_s: float) -> None:
         """Start the processes, after `start_servers`. `day_s`: how long a day of the stream
@@ -224,8 +254,14 @@ class Stack:
                 kafka = (
                     self.servers.kafka
                 )  # with the admin's password, for `geolane nodes`, which reads this file
+            of_geo = WorkerKind.GEO.has_account(account)  # no other process needs keys of maps
             settings = msgspec.structs.replace(
-                self.base, kafka=kafka, xmpp=xmpp, metrics=metrics, ejabberd=ejabberd
+                self.base,
+                kafka=kafka,
+                xmpp=xmpp,
+                metrics=metrics,
+                ejabberd=ejabberd,
+                geo=self.base.geo if of_geo else Geo(),
             )
             write_settings(self.folder.settings / f"{account}.toml", settings)
         if (first := self.plan.metrics_from) is not None:
@@ -285,6 +321,8 @@ class Stack:
         """Return when every partition has an owner. Raises KafkaUnavailable, naming the logs, if
         that takes too long."""
         wanted = {*self.accounting.lanes, *self.accounting.raw}
+        if self.has_geo:
+            wanted.add(WorkerKind.GEO.partition(0))
         deadline = time.monotonic() + timeout_s
         while True:
             placed = self.follower.placed.items()
@@ -354,6 +392,7 @@ class Stack:
         for name in ("accounting", "follower", "servers"):
             if (part := getattr(self, name, None)) is not None:
                 await part.stop()
+        await self._more.aclose()
 
 
 # Settings files as the stack writes them: one per process, mode 0600, read by agents.settings like

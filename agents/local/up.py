@@ -23,7 +23,14 @@ from agents.local import headless, screen
 from agents.local.demo import flights
 from agents.local.demo.replay import KeyedValue, Replay
 from agents.local.servers.folder import RunFolder, default_folder
-from agents.local.stack import ANALYTICS_EMBEDDED, ANALYTICS_FLINK, INVENTORY, Stack, StackPlan
+from agents.local.stack import (
+    ANALYTICS_EMBEDDED,
+    ANALYTICS_FLINK,
+    INVENTORY,
+    MAPS_OF_SETTINGS,
+    Stack,
+    StackPlan,
+)
 from agents.node.runner import try_pipeline
 from agents.settings import DEFAULT, Analytics, Settings, gather_settings, load_settings
 
@@ -49,6 +56,7 @@ class UpOptions:
     pipeline: str | None = None
     nodes: int | None = None
     analytics: str | None = None
+    maps: str | None = None
     lanes: int | None = None
     kafka: str | None = None
     xmpp: str | None = None
@@ -118,6 +126,7 @@ class UpOptions:
             nodes=self.nodes,
             # Existing servers have accounts and rights only for what their inventory names.
             analytics=self.analytics or ("" if self.kafka or self.xmpp else ANALYTICS_EMBEDDED),
+            maps=self.maps or ("" if self.kafka or self.xmpp else MAPS_OF_SETTINGS),
             kafka=self.kafka,
             xmpp=self.xmpp,
             secrets=self.secrets,

@@ -108,7 +108,7 @@ def test_a_place_that_does_not_exist_is_a_dead_letter_with_the_source_and_the_ke
     r = run(Record(unplaced(1, "Atlantis"), headers=headers))
     [letter] = r.dead
     assert letter[:2] == (b"k", unplaced(1, "Atlantis"))
-    assert letter[2][:2] == [SRC, ("geolane-raw-ms", b"5")]
+    assert letter[2][:3] == [SRC, ("geolane-unplaced-at", b"0/0"), ("geolane-raw-ms", b"5")]
     assert "geolane-placed" not in dict(letter[2])
     assert reason(letter) == ("unknown_place", "'Atlantis': there is no such place")
     assert (r.tally.out, r.tally.dead) == (0, 1)

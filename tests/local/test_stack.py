@@ -69,6 +69,23 @@ def test_up_runs_analytics_unless_the_servers_are_somebody_elses() -> None:
     assert plan("--kafka", "h:1", "--analytics", "embedded") == "embedded"
 
 
+def test_a_stack_has_the_geo_workers_that_it_is_to_have(tmp_path: Path) -> None:
+    def workers(maps: str, inventory: Path = INVENTORY) -> list[str]:
+        file = StackPlan(Settings(), inventory, maps=maps).read_inventory()
+        read = Inventory.from_file(file, "inventory.toml")
+        return [w.worker for w in read.workers_of(WorkerKind.GEO)]
+
+    def plan(*given: str) -> str:
+        return UpOptions.from_options(up.make_context("up", list(given)).params).make_plan().maps
+
+    assert [workers(x) for x in ("", "off", "settings", "demo")] == [[], [], ["geo-1"], ["geo-1"]]
+    own = tmp_path / "inventory.toml"
+    row = '\n[[geo]]\nname = "mine"\nsite = "dsm"\ncapacity_eps = 5.0\n'
+    own.write_text(INVENTORY.read_text("utf-8") + row, "utf-8")
+    assert [workers(x, own) for x in ("", "off", "demo")] == [["geo-mine"], [], ["geo-mine"]]
+    assert (plan(), plan("--maps", "demo"), plan("--kafka", "h:1")) == ("settings", "demo", "")
+
+
 def test_a_flink_is_started_unless_the_settings_name_one() -> None:
     def plan(*given: str) -> tuple[str, str, bool]:
         plan = UpOptions.from_options(up.make_context("up", list(given)).params).make_plan()

@@ -25,13 +25,17 @@ SRC, RAW_MS, CELL, TS, MAP = (
 )
 PART, REASON, DETAIL, LANE = "geolane-part", "geolane-reason", "geolane-detail", "geolane-lane"
 # Of an event without coordinates: the key that it had in events.raw; and once they are filled in,
-# who told them and how precise they are (`offline city`).
-RAW_KEY, PLACED = "geolane-raw-key", "geolane-placed"
+# who told them and how precise they are (`offline city`). If they could not be, where the event was
+# in events.unplaced (`PARTITION/OFFSET`).
+RAW_KEY, PLACED, UNPLACED_AT = "geolane-raw-key", "geolane-placed", "geolane-unplaced-at"
 # Of a replayed dead letter: how often it was replayed, and a line for each death
 # (core/lanes/dead_letters.py). Its results keep them.
 REPLAYS, DIED = "geolane-replays", "geolane-died"
 OURS = frozenset(
-    {SRC, RAW_MS, CELL, TS, MAP, PART, REASON, DETAIL, LANE, RAW_KEY, PLACED, REPLAYS, DIED}
+    {
+        *(SRC, RAW_MS, CELL, TS, MAP, PART, REASON, DETAIL, LANE),
+        *(RAW_KEY, PLACED, UNPLACED_AT, REPLAYS, DIED),
+    }
 )
 
 _RFC3339 = re.compile(

@@ -2,9 +2,10 @@
 + dead + unplaced + open.
 
 `in` is what a read-committed reader of events.raw gets: no transaction markers, nothing aborted,
-and each replay of a dead letter once more. clean, dead and unplaced are what a read-committed
-reader gets, by source. filtered is the sum in the metadata of the offset commits (PROTOCOL 1).
-Events that are still open when nothing moves any more are missing."""
+each replay of a dead letter once more, and none that geo sent back with its coordinates. clean and
+dead are what a read-committed reader gets, by source; unplaced are those in events.unplaced that
+geo has neither sent back nor made a dead letter. filtered is the sum in the metadata of the offset
+commits (PROTOCOL 1). Events that are still open when nothing moves any more are missing."""
 
 from __future__ import annotations
 
@@ -23,11 +24,14 @@ from agents.base import log
 from agents.base.errors import KafkaUnavailable
 from agents.core.lanes.records import (
     PART,
+    PLACED,
     RAW_MS,
     REASON,
     REPLAYS,
     SRC,
+    UNPLACED_AT,
     Reason,
+    is_placed_header,
     parse_number,
     parse_source,
 )
@@ -45,7 +49,7 @@ from agents.kafka.topics import MAX_DEAD_BYTES
 from agents.local.audit.ledger import Ledger
 from agents.worker.lane import RunningCounts
 
-OUTCOMES = {TOPIC_CLEAN: "clean", TOPIC_DEAD: "dead", TOPIC_UNPLACED: "unplaced"}
+OUTCOMES = {TOPIC_CLEAN: "clean", TOPIC_DEAD: "dead"}
 POLL_S = 0.5
 WINDOW_S = 10.0
 EARLY_AT_MOST = 10_000
@@ -58,12 +62,13 @@ _log = log.get_logger("embedded.accounting")
 class Accounting:
     """Call `start`, then `run` until cancelled. `lane_out` counts clean records by lane. `moved_at`
     is when a number last changed (monotonic). `rewound`: by how many offsets each lane was rewound
-    (from the Follower)."""
+    (from the Follower). `ledger`: what came out. `to_geo`, `from_geo`: what waited in
+    events.unplaced, and what geo did with it."""
 
     def __init__(self, kafka: settings.Kafka, lanes: int, raw_partitions: int) -> None:
         self.events_in = 0
         self.filtered = 0
-        self.ledger = Ledger()
+        self.ledger, self.to_geo, self.from_geo = Ledger(), Ledger(), Ledger()
         self.processing, self.visible = LatencyHistogram(), LatencyHistogram()
         self.recent = LatencyHistogram()
         self.lane_out: Counter[int] = Counter()
@@ -87,8 +92,10 @@ class Accounting:
         await self._nodes.start()
         self._base = await self._nodes.read_end_offsets(self.raw)
         for part, end in self._base.items():
-            self.ledger.begin_partition(f"{TOPIC_RAW}/{part.n}", end)
-        self._raw_count = RawCount(self._kafka, self._base, self._add_raw_partition)
+            self._begin_partition(part.n, end)
+        self._raw_count = RawCount(
+            self._kafka, self._base, self._add_raw_partition, self._count_placed
+        )
         self._filtered_before = await self._read_filtered_count()
         self._consumer = make_committed_reader(
             self._kafka,
@@ -136,7 +143,13 @@ class Accounting:
 
     @property
     def unplaced(self) -> int:
-        return self.ledger.counts["unplaced"]
+        """Events that wait for their coordinates."""
+        return max(0, self.to_geo.counts.total() - self.from_geo.counts.total())
+
+    @property
+    def placed(self) -> int:
+        """Events that geo has sent back with their coordinates."""
+        return self.from_geo.counts["placed"]
 
     @property
     def open(self) -> int:
@@ -165,7 +178,7 @@ class Accounting:
     def doubled_now(self) -> int:
         """Sources seen twice, except those of rewound lanes. This may be shown while everything
         moves."""
-        return max(0, self.ledger.duplicates - sum(self.rewound.values()))
+        return max(0, self._seen_twice - sum(self.rewound.values()))
 
     @property
     def again(self) -> int:
@@ -174,7 +187,15 @@ class Accounting:
 
     @property
     def _doubled(self) -> int:
-        return self.ledger.duplicates + max(0, -self.open)
+        return self._seen_twice + max(0, -self.open)
+
+    @property
+    def _seen_twice(self) -> int:
+        return sum(x.duplicates for x in self._ledgers)
+
+    @property
+    def _ledgers(self) -> tuple[Ledger, Ledger, Ledger]:
+        return self.ledger, self.to_geo, self.from_geo
 
     async def _read_outputs(self) -> None:
         while True:
@@ -185,7 +206,6 @@ class Accounting:
                 await asyncio.sleep(0)
 
     def _count_outputs(self, topic: str, n: int, records: Iterable[Any], now_ms: float) -> None:
-        outcome = OUTCOMES[topic]
         for record in records:
             headers = dict(record.headers)
             part = (headers.get(PART) or b"").decode("ascii", "replace")
@@ -193,9 +213,14 @@ class Accounting:
             if self._unknown_partition_of(source) is not None and len(self._early) < EARLY_AT_MOST:
                 self._early.append((topic, n, record))
                 continue
-            new = self.ledger.add_source(outcome, source, part)
             self.moved_at = time.monotonic()
+            if (outcome := OUTCOMES.get(topic)) is None:
+                self.to_geo.add_source("unplaced", source)
+                continue
+            new = self.ledger.add_source(outcome, source, part)
             if outcome == "dead":
+                if UNPLACED_AT in headers:
+                    self.from_geo.add_source("dead", source)
                 reason = (headers.get(REASON) or b"?").decode("ascii", "replace")
                 self.reasons[reason if reason in _REASONS else "?"] += 1
             if not new or outcome != "clean":
@@ -208,10 +233,19 @@ class Accounting:
         if time.monotonic() - self._window[0] > WINDOW_S:
             self.recent, self._window = self._window[1], (time.monotonic(), LatencyHistogram())
 
+    def _count_placed(self, record: Any) -> None:
+        """Geo has sent this record back to events.raw."""
+        self.from_geo.add_source("placed", _ledger_source(dict(record.headers)))
+        self.moved_at = time.monotonic()
+
+    def _begin_partition(self, n: int, offset: int) -> None:
+        for ledger in self._ledgers:
+            ledger.begin_partition(f"{TOPIC_RAW}/{n}", offset)
+
     def _add_raw_partition(self, n: int) -> None:
         """events.raw has one more partition."""
         self.raw.append(WorkerKind.ROUTER.partition(n))
-        self.ledger.begin_partition(f"{TOPIC_RAW}/{n}", 0)
+        self._begin_partition(n, 0)
         early, self._early = self._early, []
         for topic, lane, record in early:  # outputs that arrived before the partition was known
             self._count_outputs(topic, lane, [record], time.time() * 1000)
@@ -260,6 +294,11 @@ def _ledger_source(headers: dict[str, bytes | None]) -> str:
     return f"{partition}#{again}/{offset}"
 
 
+def _is_from_geo(record: Any) -> bool:
+    headers = dict(record.headers)
+    return is_placed_header(headers.get(PLACED)) and bool(parse_source(headers.get(SRC)))
+
+
 # Latencies in bounded memory: buckets grow by 2 %, so a quantile is right to 1 %.
 
 _STEP = math.log(1.02)
@@ -297,16 +336,18 @@ LOOK_EVERY_S = 2.0
 
 class RawCount:
     """`count`: committed events from `base` on that were read so far. `grew`: called with each
-    added partition, whose events are counted from the first on."""
+    added partition, whose events are counted from the first on. `placed`: called with each record
+    that geo has sent back, which is not counted."""
 
     def __init__(
         self,
         kafka: settings.Kafka,
         base: Mapping[Partition, int],
         grew: Callable[[int], None] = lambda n: None,
+        placed: Callable[[Any], None] = lambda record: None,
     ) -> None:
         self.count = 0
-        self._grew = grew
+        self._grew, self._placed = grew, placed
         self._at = {TopicPartition(p.kafka_topic, p.n): offset for p, offset in base.items()}
         self._consumer = make_committed_reader(
             kafka,
@@ -325,7 +366,11 @@ class RawCount:
             looked_s = time.monotonic()
             while True:
                 batches = await self._consumer.getmany(timeout_ms=200)
-                self.count += sum(len(records) for records in batches.values())
+                for records in batches.values():
+                    back = [r for r in records if r.headers and _is_from_geo(r)]
+                    self.count += len(records) - len(back)
+                    for record in back:
+                        self._placed(record)
                 if time.monotonic() - looked_s > LOOK_EVERY_S:
                     looked_s = time.monotonic()
                     await self._look_for_partitions()
