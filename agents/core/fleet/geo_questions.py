@@ -38,7 +38,8 @@ from kernels.tables import Floats, Ints
 ANSWER_S = 20.0
 """An answer may take this long: ten lanes are ten calls, one after the other."""
 FORGOTTEN_S = 2 * ANSWER_S  # a question without any outcome
-LOOK_S = 5.0  # how often it is checked whether anything is to be asked
+EVERY_S = 1.0
+LOOK_S = 5.0  # after nothing was to be asked
 NAMES_PERIOD_S = 10.0
 LANES_NAMED_AT_ONCE = 10
 LASTING_S = 3_600.0
@@ -83,8 +84,12 @@ class GeoQuestions:
     failure: str = ""
     _open: dict[type[Question], _Asked] = field(default_factory=dict)
     _next_s: dict[type[Question], float] = field(default_factory=dict)
-    _shown: bool = False
-    _cleaned_s: float = float("-inf")
+    _shown: bool = field(init=False)
+    _looked_s: float = float("-inf")
+
+    def __post_init__(self) -> None:
+        # The feed may still have figures of the leader before.
+        self._shown = WorkerKind.GEO in self.fleet.inventory.kinds_in_use()
 
     @property
     def figures(self) -> GeoFigures:
@@ -94,11 +99,12 @@ class GeoQuestions:
 
     def advance(self, now: float) -> Iterator[Effect]:
         """Ask what is due, one question of each kind at a time."""
-        if now >= self._cleaned_s + LOOK_S:
-            self._cleaned_s = now
-            self.figures.traffic.drop_expired(now)
-            if self._shown and not any(True for _ in self.figures.traffic.known(now)):
-                yield self._make_item(now)  # what the service keeps of the feed may not outlast it
+        if now < self._looked_s + EVERY_S:
+            return
+        self._looked_s = now
+        self.figures.traffic.drop_expired(now)
+        if self._shown and not any(True for _ in self.figures.traffic.known(now)):
+            yield self._make_item(now)  # what the service keeps of the feed may not outlast it
         worker = find_geo_worker(self.fleet)
         if not worker:
             return

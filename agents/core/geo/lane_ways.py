@@ -6,11 +6,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+import numpy as np
 from h3.api import basic_str
 
 from agents.core.lanes.lane_map import LaneMap
 from agents.core.model.geo import DESTINATIONS_AT_MOST, LaneRoutes, Point
-from kernels.geo import EARTH_KM, haversine_km
+from kernels.geo import EARTH_KM, haversine_km_rows
+from kernels.tables import Floats
 
 REACH_KM = 300.0
 """Cells that are farther apart have no road in common that traffic slows down alike."""
@@ -38,11 +40,15 @@ class LaneWays:
 
     def _find_routes(self, lane: int) -> LaneRoutes:
         middle = (self.lat[lane], self.lon[lane])
-        cells = [basic_str.cell_to_latlng(cell) for cell in self._cells_of(lane)]
-        origin = min(cells, key=lambda at: (_km(middle, at), at), default=middle)
-        others = sorted((_km(origin, at), at) for at in cells if at != origin)
-        near = [at for km, at in others if km <= REACH_KM][:DESTINATIONS_AT_MOST]
-        return LaneRoutes(lane, origin, tuple(near) or points_around(origin))
+        cells = sorted(basic_str.cell_to_latlng(cell) for cell in self._cells_of(lane))
+        if not cells:
+            return LaneRoutes(lane, middle, points_around(middle))
+        places: Floats = np.array(cells, dtype=np.float64)
+        first = int(_km(middle, places).argmin())
+        km = _km(cells[first], places)
+        nearest = np.argsort(km, kind="stable")[1 : DESTINATIONS_AT_MOST + 1]
+        near = tuple(cells[i] for i in nearest if km[i] <= REACH_KM)
+        return LaneRoutes(lane, cells[first], near or points_around(cells[first]))
 
     def _cells_of(self, lane: int) -> list[str]:
         if not self._cells and self.lanemap is not None:
@@ -52,8 +58,10 @@ class LaneWays:
         return self._cells.get(lane, [])
 
 
-def _km(a: Point, b: Point) -> float:
-    return haversine_km(*a, *b)
+def _km(here: Point, places: Floats) -> Floats:
+    """Kilometres to each of these (latitude, longitude), float64[P, 2]."""
+    lat, lon = np.array(here[:1]), np.array(here[1:])
+    return haversine_km_rows(lat, lon, places[:, 0], places[:, 1])
 
 
 def points_around(at: Point, km: float = AROUND_KM) -> tuple[Point, ...]:
