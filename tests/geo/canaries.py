@@ -84,17 +84,20 @@ async def main(folder: Path) -> None:
             f'key_id = "{KEY_ID}"\nkey_file = "{server.settings.key_file}"\nurl = "{server.url}"\n'
             f'budget_file = "{server.settings.budget_file}"\n'
         )
+        file.chmod(0o600)
         loaded = gather_settings(file, environ={})
         print(effective_file(loaded), settings_to_json(loaded), loaded, repr(loaded.settings))
         geo = loaded.settings.geo
         for fault in FAULTS:
             server.always = fault
-            await use_all(geo)
+            await use(geo)
         server.always = None
+        await examine(geo)
         for path in ("/v1/token", "/v1/geo"):
             for status in REFUSALS:
                 server.refusal, server.refuses = status, path
-                await use_all(geo)
+                await use(geo)
+                await examine(geo)
                 (folder / "apple-maps-budget.json").unlink()  # a 429 has ended the day
         server.refusal = 0
         for apple in (
@@ -102,22 +105,26 @@ async def main(folder: Path) -> None:
             msgspec.structs.replace(geo.apple, key_file=str(folder / "missing")),
             msgspec.structs.replace(geo.apple, team_id="CANARYTEA2"),
         ):
-            await use_all(msgspec.structs.replace(geo, apple=apple))
+            await use(msgspec.structs.replace(geo, apple=apple))
+            await examine(msgspec.structs.replace(geo, apple=apple))
         sent = [r.headers.get("authorization", "") for r in server.requests]
         (folder / "sent.json").write_text(json.dumps(sent))
 
 
-async def use_all(geo: Geo) -> None:
-    """Every kind of request and check, with all that they show."""
+async def examine(geo: Geo) -> None:
+    report = Report("geo-1", await run_checks(MapsCheck(geo, Whom("geo-1")).list_checks()))
+    print(report.to_text(), report.to_json())
+
+
+async def use(geo: Geo) -> None:
+    """Every kind of request, with all that it shows."""
     try:
         providers = await asyncio.to_thread(open_providers, geo)
     except Exception:  # noqa: BLE001 - it is shown
         traceback.print_exc()
     else:
-        providers.servers[0].timeout_s = providers.servers[0].pause_s = 0.2
+        providers.servers[0].timeout_s, providers.servers[0].pause_s = 0.2, 0.01
         await use_providers(providers)
-    report = Report("geo-1", await run_checks(MapsCheck(geo, Whom("geo-1")).list_checks()))
-    print(report.to_text(), report.to_json())
 
 
 async def use_providers(providers: Providers) -> None:
