@@ -14,6 +14,7 @@ from agents.base.text import to_one_line
 from agents.core.geo.context import ContextKind, GeoContext
 from agents.core.model.geo import (
     NAME_LIMIT,
+    NO_PROVIDER,
     REASON_LIMIT,
     VALID_S,
     Budget,
@@ -85,7 +86,7 @@ class Desk:
     async def _measure_lane(self, lane: LaneRoutes) -> LaneTraffic:
         provider = self._providers.travel_times
         if provider is None:
-            source = Source("none", valid_s=NOT_ASKED_S)
+            source = Source(NO_PROVIDER, valid_s=NOT_ASKED_S)
             why = "the settings choose no provider of travel times (geo.travel_times)"
             return LaneTraffic(lane.lane, None, source, why)
         try:

@@ -30,6 +30,9 @@ PROVIDER_LIMIT = 60
 REASON_LIMIT = 200
 ATTRIBUTION_LIMIT = 200
 
+NO_PROVIDER = "none"
+"""Stands for the provider where the settings choose none."""
+
 Point = tuple[float, float]
 
 

@@ -16,6 +16,7 @@ from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.paths import MeasuredPath
 from agents.core.fleet.placing import Placing
 from agents.core.geo.figures import NO_TRAFFIC, format_figure_source
+from agents.core.model.geo import NO_PROVIDER
 from agents.core.model.messages import Health
 from agents.core.model.placement import PAUSE, Placed, State
 from agents.core.model.plan import PathBasis, Scored
@@ -91,7 +92,8 @@ def describe_traffic(placing: Placing, p: Partition, now: float) -> str:
         return f"Traffic: x{used:.2f} in this plan; that figure has expired."
     source = format_figure_source(figure, now)
     if figure.value is None:
-        return f"Traffic: n/a, {figure.reason} ({source}); it counts as 1."
+        by = "" if figure.source.provider == NO_PROVIDER else f" ({source})"
+        return f"Traffic: n/a, {figure.reason}{by}; it counts as 1."
     was = "" if figure.value == used else f" (x{used:.2f} in this plan)"
     return f"Traffic: x{figure.value:.2f}{was}, by {source}."
 

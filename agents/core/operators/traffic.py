@@ -16,13 +16,14 @@ from agents.core.operators.look import format_table, slice_page
 
 FIGURES_AT_MOST = 1_000
 WHY_LIMIT = 100
+ASKED = "The geo worker is being asked."
 COUNTS_AS_ONE = "Plans count it as 1."
 
 
 def show_traffic(c: Context, args: Sequence[str]) -> str:
     known = c.geo.list_known(c.now)
     if not known:
-        return f"Traffic: n/a. {_describe_absence(c)} {COUNTS_AS_ONE}"
+        return f"Traffic: n/a. {_describe_absence(c) or ASKED} {COUNTS_AS_ONE}"
     shown, pages = slice_page(len(known), page := parse_page(args), c.rows)
     rows = [
         [str(n), f"{index:.2f}", _format_age(figure, c.now), _name_of(c, n)]
@@ -50,7 +51,7 @@ def traffic_figures(c: Context) -> Mapping[str, str]:
 
 def _name_of(c: Context, lane: int) -> str:
     name = c.placing.inputs.geo.name_of(lane_key(lane), c.now)
-    return name.value or "-" if name else "-"
+    return (name.value or "-").partition(",")[0] if name else "-"
 
 
 def _format_age(figure: Figure[float], now: float) -> str:

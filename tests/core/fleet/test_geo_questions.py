@@ -15,6 +15,7 @@ from agents.core.events import HotspotsRead, QuestionAsked
 from agents.core.fleet.geo_questions import ANSWER_S, FORGOTTEN_S, find_geo_worker
 from agents.core.model.feeds import GEO, GeoItem
 from agents.core.model.geo import (
+    NO_PROVIDER,
     Budget,
     LaneTraffic,
     Named,
@@ -104,6 +105,20 @@ def test_it_asks_a_geo_worker_for_each_lane_of_a_small_fleet(fleet: World) -> No
     assert effect.command.leader_epoch == fleet.leader_epoch
     assert isinstance(effect.command, TrafficCommand)
     assert sorted(x.lane for x in effect.command.lanes) == [0, 1, 2, 3]
+
+
+def test_people_read_that_no_provider_is_chosen(fleet: World) -> None:
+    assert ask(fleet, "traffic").startswith("Traffic: n/a. The geo worker is being asked.")
+    why = "the settings choose no provider of travel times (geo.travel_times)"
+    (command,) = asked(fleet)
+    assert isinstance(command, TrafficCommand)
+    source = Source(NO_PROVIDER, valid_s=600.0)
+    rows = tuple(LaneTraffic(x.lane, None, source, why) for x in command.lanes)
+    fleet.tell(ev.GeoAnswered("geo-1", command, TrafficAnswer(rows)))
+    assert ask(fleet, "traffic") == f"Traffic: n/a. 4 lanes: {why}. Plans count it as 1."
+    assert f"Traffic: n/a, {why}; it counts as 1." in ask(fleet, "explain 0")
+    run(fleet, 200)
+    assert asked(fleet) == [], "that would not change it"
 
 
 def test_one_question_at_a_time_and_one_in_a_period(fleet: World) -> None:
@@ -238,7 +253,7 @@ def test_lanes_are_named_once_while_the_name_holds(fleet: World) -> None:
     assert answer_names(fleet) == []
     assert "Dallas, Texas (offline, 10" in ask(fleet, "lane 0")
     answer_traffic(fleet, {0: 1.2})
-    assert "Dallas, Texas" in ask(fleet, "traffic")
+    assert "Dallas" in ask(fleet, "traffic")
 
 
 def test_names_that_expire_soon_are_asked_for_again_only_where_they_are_read(fleet: World) -> None:
