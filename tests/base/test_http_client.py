@@ -127,6 +127,14 @@ async def test_redirects_and_proxies_are_not_followed(monkeypatch: pytest.Monkey
     assert response.status_code == 302
 
 
+async def test_of_the_headers_only_the_date_is_there() -> None:
+    answer = b"HTTP/1.1 200 OK\r\nDate: now\r\nContent-Encoding: x\r\nContent-Length: 2\r\n\r\n{}"
+    async with server(answer) as port:
+        response = await http_client.request("GET", f"http://127.0.0.1:{port}/", timeout_s=5)
+    assert (response.headers["date"], response.content) == ("now", b"{}")
+    assert "content-encoding" not in response.headers
+
+
 async def test_a_body_that_nobody_wants_is_not_read() -> None:
     endless = b"HTTP/1.1 201 Created\r\nContent-Length: 1000000\r\n\r\nx"
     async with server(endless) as port:

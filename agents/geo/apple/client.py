@@ -99,6 +99,7 @@ class AppleClient:
                 "key id, key and this machine's clock with `geolane doctor`",
                 KEY_REFUSED_S,
             )
+        self.online.refuse_for(OTHER_REFUSAL_S)
         return ProviderUnavailable(
             f"{self.online.name} refuses the request ({refusal.in_words}); check geo.apple.url",
             OTHER_REFUSAL_S,
