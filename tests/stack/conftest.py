@@ -123,15 +123,16 @@ async def started(
     worker: dict[str, Any] | None = None,
     metrics: bool = False,
     analytics: str = "",
+    maps: str = "",
     rate_eps: float = RATE_EPS,
     sites: str = "",
     delays: str = "",
     broker_at: str = "",
 ) -> AsyncIterator[Running]:
     """A small stack; `pipeline`: the source of `shipped.pipeline`, found by every process;
-    `worker`: settings of that table; `metrics`: scraped from `first_port` on; `analytics`: as in
-    the plan; `rate_eps`: that the lane map and the forecast's day are made for; `sites`, `delays`,
-    `broker_at`: as in the plan."""
+    `worker`: settings of that table; `metrics`: scraped from `first_port` on; `analytics`,
+    `maps`: as in the plan; `rate_eps`: that the lane map and the forecast's day are made for;
+    `sites`, `delays`, `broker_at`: as in the plan."""
     # pytest's own folders are closed to ejabberd's user
     path = Path(tempfile.mkdtemp(prefix="geolane-stack-"))
     os.chmod(path, 0o711)
@@ -150,6 +151,7 @@ async def started(
         settings,
         nodes=3,
         analytics=analytics,
+        maps=maps,
         coordinators=coordinators,
         metrics_from=first_port or None,
         sites=sites,
@@ -169,7 +171,8 @@ async def started(
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def running(request: pytest.FixtureRequest) -> AsyncIterator[Running]:
-    """A stack of the module's own, as its PIPELINE, WORKER, METRICS, ANALYTICS and RATE_EPS say."""
+    """A stack of the module's own, as its PIPELINE, WORKER, METRICS, ANALYTICS, MAPS and RATE_EPS
+    say."""
     module = request.module
     async with started(
         request.session,
@@ -177,6 +180,7 @@ async def running(request: pytest.FixtureRequest) -> AsyncIterator[Running]:
         worker=getattr(module, "WORKER", None),
         metrics=getattr(module, "METRICS", False),
         analytics=getattr(module, "ANALYTICS", ""),
+        maps=getattr(module, "MAPS", ""),
         rate_eps=getattr(module, "RATE_EPS", RATE_EPS),
     ) as stack:
         yield stack

@@ -8,6 +8,15 @@ import pytest
 
 from agents.base.errors import CommandRefused, NoAnswer, StaleEpoch
 from agents.core.events import TelemetryIn, WorkerSeen
+from agents.core.model.geo import (
+    GeoAnswer,
+    GeoCommand,
+    Named,
+    NamesAnswer,
+    NamesCommand,
+    Source,
+    Unnamed,
+)
 from agents.core.model.messages import (
     AssignCommand,
     DrainCommand,
@@ -43,6 +52,25 @@ async def test_every_command_arrives_as_it_was_sent_and_its_answer_returns(links
     for command in COMMANDS:
         assert await leader.link.send_command(worker.account, command, 5.0) == owned
     assert worker.commands == COMMANDS
+
+
+async def test_a_geo_worker_answers_questions_and_any_other_refuses_them(links: Links) -> None:
+    leader = await links.coordinator()
+    worker = await links.worker()
+    asked: list[GeoCommand] = []
+    command = NamesCommand(4, "boot1", (Unnamed("lane-12", (41.85, -87.65)),))
+    with pytest.raises(CommandRefused) as refused:
+        await leader.link.ask_geo(worker.account, command, 5.0)
+    assert refused.value.condition == "item-not-found"
+    named = NamesAnswer((Named("lane-12", "Chicago, US", Source("offline", "x", 0.0, 60.0)),))
+
+    async def answer(command: GeoCommand) -> GeoAnswer:
+        asked.append(command)
+        return named
+
+    worker.link._answer_geo = answer
+    assert await leader.link.ask_geo(worker.account, command, 5.0) == named
+    assert asked == [command]
 
 
 async def test_a_stale_epoch_is_told_with_what_was_seen(links: Links) -> None:

@@ -1,0 +1,93 @@
+"""Events that name a place in a whole stack: found, sent on exactly once through a `kill -9`, or
+dead letters with a reason; what people see of it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator
+from itertools import islice
+
+import orjson
+import pytest
+from aiokafka import AIOKafkaConsumer
+
+from agents.core.model.topology import TOPIC_CLEAN, WorkerKind
+from agents.kafka.connection import client_kwargs
+from agents.local.demo import flights
+from agents.local.demo.replay import KeyedValue
+from agents.local.stack import MAPS_OF_SETTINGS
+from tests.stack.conftest import Running
+
+pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
+
+MAPS = MAPS_OF_SETTINGS
+UNPLACED = WorkerKind.GEO.partition(0)
+
+
+def named(stream: Iterator[KeyedValue]) -> Iterator[KeyedValue]:
+    """Flights with the name of their origin, as a city or an airport, in place of coordinates."""
+    for n, (key, value) in enumerate(stream):
+        event = orjson.loads(value)
+        event["origin"] = {"place": event["origin_city" if n % 2 else "origin_iata"]}
+        yield key, orjson.dumps(event)
+
+
+async def test_places_become_coordinates_and_each_event_counts_once(running: Running) -> None:
+    a = running.stack.accounting
+    nowhere = [(None, orjson.dumps({"id": "n", "ts": 5, "origin": {"place": "Atlantis Nova"}}))]
+    stream = [*islice(named(running.stream), 500), *islice(running.stream, 100), *nowhere]
+    replay, sending = running.replay(len(stream), iter(stream))
+    await running.account(replay, sending)
+    assert a.unplaced == 0
+    assert a.placed == 500
+    assert (a.dead, a.reasons) == (1, {"unknown_place": 1})
+    assert a.clean + a.filtered == 600
+
+
+async def test_a_placed_event_keeps_its_key_and_says_who_placed_it(running: Running) -> None:
+    kafka = running.stack.base.kafka
+    event = orjson.loads(next(running.stream)[1]) | {"id": "one", "origin": {"place": "ORD"}}
+    replay, sending = running.replay(1, iter([(b"own key", orjson.dumps(event))]))
+    await running.account(replay, sending)
+    consumer = AIOKafkaConsumer(
+        TOPIC_CLEAN,
+        **client_kwargs(kafka),
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+    )
+    await consumer.start()
+    try:
+        async with asyncio.timeout(30):
+            async for record in consumer:
+                if orjson.loads(record.value)["id"] == "one":
+                    break
+    finally:
+        await consumer.stop()
+    assert record.key == b"own key"
+    assert dict(record.headers)["geolane-placed"] == b"offline city"
+    origin = orjson.loads(record.value)["origin"]
+    assert origin["geo"]["provider"] == "offline"
+    assert abs(origin["lat"] - 41.98) < 0.5
+
+
+async def test_a_killed_worker_costs_no_event(running: Running) -> None:
+    stack = running.stack
+    before, boot = stack.accounting.placed, stack.follower.placed[UNPLACED].boot
+    replay, sending = running.replay(4000, named(flights.week_of_events(3)))
+    await running.until(lambda: stack.accounting.placed > before + 500, "it places them")
+    stack.kill_process("geo-1")
+    await running.account(replay, sending)
+    assert (stack.accounting.unplaced, stack.accounting.placed - before) == (0, 4000)
+    assert stack.follower.placed[UNPLACED].boot != boot
+
+
+async def test_people_see_the_worker_and_what_it_works(running: Running) -> None:
+    async with running.in_room() as ana:
+        await ana.send_to_room("!node geo-1")
+        said = await ana.wait_for_message(running.bot("geo-1 is ok: 1 partition", room=True), 30)
+        assert "Owns 0." in said.text
+        await ana.send_to_room("!place Springfield, Illinois")
+        said = await ana.wait_for_message(running.bot("Springfield", room=True), 30)
+        assert re.search(r"39\.8\d*, ?-89\.6", said.text)
+        assert "GeoNames" in said.text
