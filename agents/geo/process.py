@@ -17,7 +17,7 @@ from agents.geo.stage import GeoStage
 from agents.kafka.geo_context import GeoContextWriter
 from agents.settings import Kafka, Settings
 from agents.worker.process import run_stage
-from agents.worker.reader import Reader
+from agents.worker.reader import count_partitions
 
 _REST_S = 1.0
 _log = log.get_logger("geo")
@@ -53,19 +53,15 @@ async def run(settings: Settings, name: str, service: Service | None = None) -> 
 
 async def _count_raw_partitions(kafka: Kafka) -> int:
     """The partitions of events.raw; it waits until there are some."""
-    reader, said = Reader(kafka, WorkerKind.ROUTER.topic), False
-    try:
-        while True:
-            try:
-                await reader.start()
-                if count := len(await reader.find_partitions()):
-                    return count
-                why = "there is no topic events.raw: run geolane provision"
-            except KafkaUnavailable as e:
-                why = str(e)
-            if not said:
-                _log.warning("no_raw_topic", why=why)
-            said = True
-            await asyncio.sleep(_REST_S)
-    finally:
-        await reader.stop()
+    said = False
+    while True:
+        try:
+            if count := await count_partitions(kafka, WorkerKind.ROUTER.topic):
+                return count
+            why = "there is no topic events.raw: run geolane provision"
+        except KafkaUnavailable as e:
+            why = str(e)
+        if not said:
+            _log.warning("no_raw_topic", why=why)
+        said = True
+        await asyncio.sleep(_REST_S)

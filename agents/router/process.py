@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 
 from agents.base import log
-from agents.base.errors import KafkaUnavailable
+from agents.base.errors import KafkaError, KafkaUnavailable
 from agents.base.systemd_notify import Service
 from agents.core.lanes.lane_map import LaneMap
 from agents.core.model.topology import WorkerKind
@@ -14,6 +14,7 @@ from agents.kafka.compacted import read_newest_lane_map
 from agents.router.stage import RouterStage
 from agents.settings import Kafka, Settings
 from agents.worker.process import run_stage
+from agents.worker.reader import count_partitions
 
 _REST_S = 1.0
 _log = log.get_logger("router")
@@ -29,8 +30,23 @@ async def run(settings: Settings, name: str, service: Service | None = None) -> 
         "lane_map", version=lanemap.version, lanes=lanemap.lanes, cells=len(lanemap.cell_lanes)
     )
     worker = settings.worker
-    stage = RouterStage(lanemap, worker.max_event_bytes, worker.future_limit_s * 1000)
+    stage = RouterStage(
+        lanemap,
+        worker.max_event_bytes,
+        worker.future_limit_s * 1000,
+        unplaced_partitions=await _count_unplaced_partitions(settings.kafka),
+    )
     await run_stage(settings, WorkerKind.ROUTER.account(name), stage, service)
+
+
+async def _count_unplaced_partitions(kafka: Kafka) -> int:
+    """The partitions of events.unplaced, over which the events are spread; 1 if it cannot be
+    told."""
+    try:
+        return max(1, await count_partitions(kafka, WorkerKind.GEO.topic))
+    except KafkaError as e:
+        _log.warning("unplaced_partitions_unknown", error=str(e))
+        return 1
 
 
 async def _wait_for_lane_map(kafka: Kafka) -> LaneMap:

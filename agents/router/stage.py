@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from agents.core.lanes.lane_map import LaneMap
+from agents.core.lanes.lane_map import LaneMap, murmur2
 from agents.core.lanes.records import (
     CELL,
     DIED,
@@ -37,10 +37,15 @@ _MOST_REPLAYS = 999_999
 
 class RouterStage:
     """`max_bytes`: the size limit of an event. `future_limit_ms`: how far its time may be ahead of
-    its append."""
+    its append. `unplaced_partitions`: how many events.unplaced has."""
 
     def __init__(
-        self, lanemap: LaneMap, max_bytes: int, future_limit_ms: int, topics: Topics | None = None
+        self,
+        lanemap: LaneMap,
+        max_bytes: int,
+        future_limit_ms: int,
+        topics: Topics | None = None,
+        unplaced_partitions: int = 1,
     ) -> None:
         self._topics = topics or Topics()
         self.topic, self.group = f"{MAIN}/{self._topics.raw}", self._topics.router_group
@@ -48,6 +53,7 @@ class RouterStage:
         self._map = lanemap
         self._max_bytes = max_bytes
         self._future_limit_ms = future_limit_ms
+        self._unplaced_partitions = unplaced_partitions
         self._version = str(lanemap.version).encode()
 
     code, pids, lost = "", (), 0
@@ -98,7 +104,9 @@ class RouterStage:
                 tally.dead += 1
                 continue
             if event.lat is None or event.lon is None:
-                to, lane, lane_key = unplaced, 0, event.id.encode()
+                to, lane_key = unplaced, event.id.encode()
+                count = self._unplaced_partitions
+                lane = murmur2(lane_key) % count if count > 1 else 0
                 headers = [src, (RAW_MS, b"%d" % raw_ms), (TS, b"%d" % event.ts_ms), *theirs]
                 if key is not None and key != lane_key:
                     headers.append((RAW_KEY, key))

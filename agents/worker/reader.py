@@ -45,6 +45,17 @@ class Unreadable(Exception):
         self.partition = partition
 
 
+async def count_partitions(kafka: settings.Kafka, topic: str) -> int:
+    """The partitions of a topic (with its cluster) that is there. Raises KafkaUnavailable,
+    KafkaError."""
+    reader = Reader(kafka, topic)
+    try:
+        await reader.start()
+        return len(await reader.find_partitions())
+    finally:
+        await reader.stop()
+
+
 class Reader:
     """One read-committed consumer of one topic, with explicit positions. `look_s`: how often it is
     looked for new partitions. `rtt_ms_to`: the round trip to a broker, None if it is not known."""

@@ -26,10 +26,11 @@ from agents.core.model.topology import WorkerKind, short_name
 ROWS_AT_MOST = 50  # about 11 KB
 
 
-def lane_loads(fleet: Fleet) -> dict[int, LaneLoad]:
-    """The load of each lane, as its written owner reports it."""
+def lane_loads(fleet: Fleet, kind: WorkerKind = WorkerKind.NODE) -> dict[int, LaneLoad]:
+    """The load of each lane, or of each partition of another kind, as its written owner reports
+    it."""
     out: dict[int, LaneLoad] = {}
-    for p in fleet.partitions_of(WorkerKind.NODE):
+    for p in fleet.partitions_of(kind):
         s = fleet.partitions[p]
         view = fleet.views.get(s.worker)
         if view is not None and view.telemetry is not None and s.state is not State.ORPHAN:

@@ -79,6 +79,8 @@ def describe_fleet(fleet: Fleet, placing: Placing, troubles: Troubles, now: floa
         lines.append(f"Processing p99 {slow.p99_ms:,.0f} ms at worst (lane {slow.n}).")
     if not s.routers:
         lines.append("No router: nothing reaches the lanes.")
+    if waiting := sum(load.lag_events for load in lane_loads(fleet, WorkerKind.GEO).values()):
+        lines.append(f"{counted(waiting, 'event')} wait for the coordinates of their place.")
     if placing.last is not None:
         f = placing.last.plan.after
         lines.append(
@@ -228,7 +230,7 @@ def describe_node(fleet: Fleet, paths: MeasuredPaths, view: View, now: float) ->
     if owned:
         lines.append(
             "Owns "
-            + ", ".join(p.label if spec.kind.tasks else str(p.n) for p in owned[:20])
+            + ", ".join(p.label if spec.kind.optional else str(p.n) for p in owned[:20])
             + (" ..." if len(owned) > 20 else "")
             + "."
         )
@@ -262,9 +264,24 @@ def list_lanes(fleet: Fleet, page: int, rows_at_most: int = ROWS) -> str:
         )
     placed = sum(fleet.partitions[p].state is State.ASSIGNED for p in ps)
     more = f" More: lanes {page + 1}" if page < pages else ""
-    return f"{placed} of {len(ps)} lanes are placed.{more}\n" + format_table(
-        ("lane", "node", "ev/s", "lag", "p99"), rows, (4, 12, 5, 6, 5)
+    table = format_table(("lane", "node", "ev/s", "lag", "p99"), rows, (4, 12, 5, 6, 5))
+    return "\n".join(
+        [f"{placed} of {len(ps)} lanes are placed.{more}", table, *_describe_unplaced(fleet)]
     )
+
+
+def _describe_unplaced(fleet: Fleet) -> list[str]:
+    """The partitions that geo workers work, in a line; none without such workers."""
+    if not fleet.inventory.workers_of(WorkerKind.GEO):
+        return []
+    parts = fleet.partitions_of(WorkerKind.GEO)
+    loads = lane_loads(fleet, WorkerKind.GEO).values()
+    owned = sum(fleet.partitions[p].state is not State.ORPHAN for p in parts)
+    rate_eps = sum(load.rate_eps for load in loads)
+    return [
+        f"Unplaced: {owned} of {counted(len(parts), 'partition')} with an owner, "
+        f"{rate_eps:,.0f} events/s, lag {sum(load.lag_events for load in loads):,}."
+    ]
 
 
 def describe_lane(fleet: Fleet, placing: Placing, p: Partition, now: float, now_ms: int) -> str:

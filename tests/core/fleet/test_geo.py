@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import replace
 
@@ -22,6 +23,7 @@ from agents.core.model.topology import (
     WorkerSpec,
     kind_from_account,
 )
+from agents.core.operators.registry import COMMANDS
 from tests.core.world import World
 
 GEO = WorkerKind.GEO
@@ -42,6 +44,13 @@ def w() -> World:
     w.read(inventory(w, *SPECS))
     w.fair(20)
     return w
+
+
+def told(w: World, command: str, *words: str) -> str:
+    c = w.core.desk.make_context("ana", "ana@d", w.now_s, w.now.ms)
+    answer = COMMANDS[command].run(c, list(words))
+    assert isinstance(answer, str)
+    return answer
 
 
 def owner(w: World, p: Partition) -> str:
@@ -111,3 +120,19 @@ def test_what_waits_for_a_provider_is_told_with_its_reason(w: World) -> None:
     [trouble] = w.core.news.troubles.list_worst_first()
     assert (trouble.kind, trouble.about) == (TroubleKind.LANE_HELD_UP, p.key)
     assert trouble.text == f"unplaced 0 is held up on geo-1: {why}."
+
+
+def test_people_see_what_waits(w: World) -> None:
+    w.tell(StreamsLooked({TOPIC_UNPLACED: 3}, {}, {}))
+    w.fair(20)
+    assert "wait for the coordinates" not in told(w, "status")
+    for worker in SPECS:
+        t = w.core.fleet.views[worker].telemetry
+        assert isinstance(t, Telemetry)
+        loads = tuple(replace(load, lag_events=700) for load in t.lanes)
+        w.tell(TelemetryIn(worker, replace(t, seq=t.seq + 1, lanes=loads)))
+    assert "2,100 events wait for the coordinates" in told(w, "status")
+    last = told(w, "lanes").splitlines()[-1]
+    assert last == "Unplaced: 3 of 3 partitions with an owner, 30 events/s, lag 2,100."
+    assert re.search(r"Owns unplaced \d", told(w, "node", "geo-1"))
+    assert "unplaced" not in told(World(nodes=2), "lanes").lower()
