@@ -397,6 +397,9 @@ OURS = [
     b"lane",
     b"replays",
     b"died",
+    b"raw-key",
+    b"placed",
+    b"unplaced-at",
     b"x",
 ]
 HEADERS: list[tuple[int, Callable[[Cases], Made]]] = [
