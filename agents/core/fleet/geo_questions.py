@@ -135,7 +135,8 @@ class GeoQuestions:
 
     def _choose_lanes(self, now: float) -> list[int]:
         stakes = self._find_stakes(now)
-        return choose_lanes(stakes, self.figures.traffic, now, TRAFFIC_LANES_AT_MOST)
+        most = TRAFFIC_LANES_AT_MOST
+        return choose_lanes(stakes, self.figures.traffic, now, self.period_s, most)
 
     def _find_stakes(self, now: float) -> list[LaneStake]:
         """What depends in the last plan on the traffic of each lane that is due; nothing before the

@@ -1,6 +1,10 @@
 """Which lanes are asked about now. Each question may cost a call of a provider's daily budget, so
 the lanes come first whose traffic can change most: heavy ones, far from their node, whose figure is
-old, and before all others those of hotspots."""
+old, and before all others those of hotspots.
+
+Of a fleet with more lanes than can be asked about in time, always the same ones have a figure: a
+lane that has one is asked about again before it expires, and before others of about its weight.
+Lanes that had traffic by turns would move to and fro."""
 
 from __future__ import annotations
 
@@ -10,8 +14,6 @@ from dataclasses import dataclass
 
 from agents.core.geo.figures import Figure, Figures
 
-NEVER_S = 3_600.0
-"""A lane that was never asked about counts as one whose figure is this old."""
 LEAST_COST = 1e-3
 """In ms x events/s: lanes that cost nothing where they are come last, and in order of age."""
 
@@ -39,13 +41,18 @@ def is_due(figure: Figure[float] | None, now: float, period_s: float, *, hot: bo
 
 
 def choose_lanes(
-    stakes: Iterable[LaneStake], figures: Figures[int, float], now: float, most: int
+    stakes: Iterable[LaneStake],
+    figures: Figures[int, float],
+    now: float,
+    period_s: float,
+    most: int,
 ) -> list[int]:
-    """Of lanes that are due, up to `most`, the most important first."""
+    """Of lanes that are due, up to `most`, the most important first. A lane without a figure counts
+    as one whose figure is two periods old."""
 
     def rank(stake: LaneStake) -> tuple[bool, float, int]:
         figure = figures.get(stake.lane, now)
-        age_s = NEVER_S if figure is None else figure.age_s(now)
+        age_s = 2 * period_s if figure is None else figure.age_s(now)
         return not stake.hot, -max(stake.cost, LEAST_COST) * age_s, stake.lane
 
     return [stake.lane for stake in heapq.nsmallest(most, stakes, key=rank)]
