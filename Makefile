@@ -29,7 +29,7 @@ fuzz-records:  ## 100,000 records of any kind through a live stack; RECORDS=, SE
 	@sh agents/local/servers/install.sh test
 	$(PY) -m tests.record_fuzz $(if $(RECORDS),--records $(RECORDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
-bench:  ## throughput, recovery, scoring, placement, policies, real RTTs, forecast, hotspots, analytics' engines, distance, events without coordinates, each beside others; writes docs/*.md
+bench:  ## throughput, recovery, scoring, placement, policies, real RTTs, forecast, hotspots, analytics' engines, distance, events without coordinates, places, each beside others; writes docs/*.md
 	@sh agents/local/servers/install.sh bench
 	$(PY) -m benchmarks
 	$(PY) -m benchmarks.recovery
@@ -43,6 +43,7 @@ bench:  ## throughput, recovery, scoring, placement, policies, real RTTs, foreca
 	$(PY) -m benchmarks.hotspot_lag
 	$(PY) -m benchmarks.distance
 	$(PY) -m benchmarks.unplaced
+	$(PY) -m benchmarks.places
 
 clean:  ## ends what a killed run left; removes the run folder, .venv, all that was installed here, and caches
 	@if [ -x $(PY) ]; then $(PY) -m agents.local.servers.servers; fi

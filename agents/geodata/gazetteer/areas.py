@@ -108,7 +108,8 @@ _MORE_REGIONS = {
 """More ways to write a region, by its folded name; separated by commas."""
 
 _KIND_OF_REGION = re.compile(
-    r"\b(?:province|provincie|prefecture|voivodeship|oblast|krai|region|state|county|district)\b"
+    r"\b(?:(?:province|state) of|province|provincie|prefecture|voivodeship|oblast|krai|region"
+    r"|state)\b"
 )
 
 _PROVINCES = {

@@ -32,11 +32,12 @@ PEOPLE_PER_KM2 = 2_500.0
 """How densely a city is taken to be settled: so far it reaches from its middle."""
 
 _MOST_REACH_KM = 25.0
-_BANDS_DEG = (0.25, 1.0, 4.0)  # 0.25 degrees are more than _MOST_REACH_KM, 4 more than FAR_KM
+_BANDS_DEG = (0.25, 0.75, 1.5, 2.75)
+"""The first is more than _MOST_REACH_KM, the last more than FAR_KM."""
 _SEPARATOR = re.compile("[,;/|()\\[\\]\n\u060c\u3001\uff0c\uff1b\uff08\uff09]+")
 _IN_BRACKETS = re.compile(r"([^()]*[^()\s])\s*\(([^()]+)\)?")
 _NUMBERS = re.compile(r"\b\d[\d-]*\b")
-_TAIL_WORDS = 3
+_TAILS, _TAIL_WORDS = 2, 3
 _LATIN_LETTERS = re.compile("[A-Za-z]{1,2}")  # too short to mean one of a city's other names
 _IATA = re.compile("[A-Z]{3}", re.ASCII)
 
@@ -70,6 +71,10 @@ class PlaceIndex:
     def __len__(self) -> int:
         """The number of cities."""
         return len(self._columns.lat)
+
+    def count_names(self) -> int:
+        """The number of different names, each counted once for a city."""
+        return len(self._columns.hashes)
 
     # By name.
 
@@ -161,18 +166,20 @@ class PlaceIndex:
                 return replace(place, why=f"{quote_place(segments[0])} is not known; {place.why}")
         raise first or PlaceUnknown("there is no name in it")
 
-    def _find_segment(self, segment: str, after: Sequence[str], inside: Area | None) -> Place:
-        """As `segment` says, or with its last words as the name of what it is in: `Paris TX`."""
+    def _find_segment(
+        self, segment: str, after: Sequence[str], inside: Area | None, tails: int = 0
+    ) -> Place:
+        """As `segment` says, or with its last words as the name of what it is in: `Paris TX`.
+        `tails`: how many were taken off already (`Portland OR USA`)."""
         try:
             return self._find_city_or_area(segment, self._read_hints(after), inside)
         except PlaceUnknown:
-            words = segment.split()
+            words = segment.split() if tails < _TAILS else []
             for n in range(1, min(_TAIL_WORDS, len(words) - 1) + 1):
                 head, tail = " ".join(words[:-n]), " ".join(words[-n:])
                 if self._areas.list_meant(tail, codes=tail.isupper()):
                     try:
-                        hints = self._read_hints((tail, *after))
-                        return self._find_city_or_area(head, hints, inside)
+                        return self._find_segment(head, (tail, *after), inside, tails + 1)
                     except PlaceUnknown:
                         continue
             raise
@@ -244,9 +251,11 @@ class PlaceIndex:
         wanted = [hint.areas for hint in hints] + ([[inside]] if inside else [])
         areas = [
             area
-            for area in self._areas.list_named(name)
+            for area in self._areas.list_named(name) or self._list_with_kind(name, rows)
             if all(any(set(area.regions) <= set(b.regions) for b in some) for some in wanted)
         ]
+        if not areas:
+            return []
         regions = set(map(int, self._columns.region[rows]))
         first = {int(self._columns.region[row]) for row in rows if self._is_first(name, row)}
         return [
@@ -255,6 +264,10 @@ class PlaceIndex:
             if not (first if area.place.precision is Precision.COUNTRY else regions)
             & set(area.regions)
         ]
+
+    def _list_with_kind(self, name: str, rows: Rows) -> list[Area]:
+        """`Washington State`, where no city is called so."""
+        return [] if len(rows) else self._areas.list_meant(name, codes=False)
 
     def _is_first(self, name: str, row: np.uint32) -> bool:
         return fold_name(self._columns.name_of(int(row))) == fold_name(name)
@@ -331,7 +344,7 @@ class PlaceIndex:
 
     def country_at(self, lat: float, lon: float) -> str:
         """The ISO 3166 code of the nearest city's country, however far that is."""
-        for band in (*_BANDS_DEG, 16.0, 180.0):
+        for band in (*_BANDS_DEG, 12.0, 180.0):
             rows, km = self._list_around(lat, lon, band)
             if len(rows) and (band == 180.0 or km.min() <= _complete_to_km(band)):
                 return self._regions[int(self._columns.region[rows[km.argmin()]])].country

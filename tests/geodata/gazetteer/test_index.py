@@ -38,6 +38,13 @@ def where(place: Place) -> tuple[str, str, str]:
         ("Paris, TX", "Paris", "Texas", "US"),
         ("Paris TX", "Paris", "Texas", "US"),
         ("Paris (Texas)", "Paris", "Texas", "US"),
+        ("Portland OR USA", "Portland", "Oregon", "US"),
+        ("Munich, Bavaria", "Munich", "Bayern", "DE"),
+        ("Sittingbourne, Kent, United Kingdom", "Sittingbourne", "England", "GB"),
+        ("Yokohama, Kanagawa Prefecture", "Yokohama", "Kanagawa", "JP"),
+        ("Europe (Frankfurt)", "Frankfurt am Main", "Hesse", "DE"),
+        ("Biel/Bienne", "Biel/Bienne", "Bern", "CH"),
+        ("None, Italy", "None", "Piedmont", "IT"),
         ("Frankfurt am Main, DE", "Frankfurt am Main", "Hesse", "DE"),
         ("Frankfurt/Oder", "Frankfurt (Oder)", "Brandenburg", "DE"),
         ("Dover, DE", "Dover", "Delaware", "US"),  # DE is Delaware, too
@@ -108,6 +115,7 @@ def test_other_scripts(index: PlaceIndex, text: str, name: str) -> None:
         ("Georgia", "Georgia", Precision.COUNTRY),
         ("Georgia, USA", "Georgia", Precision.REGION),
         ("Illinois", "Illinois", Precision.REGION),
+        ("Washington State", "Washington", Precision.REGION),
         ("Ontario", "Ontario", Precision.REGION),  # more people than the city in California
         ("Mexico", "Mexico", Precision.COUNTRY),
         ("Singapore", "Singapore", Precision.CITY),
@@ -167,6 +175,8 @@ BAD = [
     ("Münhcen, Germany", 'no place called "Münhcen" in Germany'),  # not the middle of Germany
     ("Springfield, Ruritania", '"Ruritania" is not a country, region or city'),
     ("Springfield, Bayern", 'no place called "Springfield" in Bayern'),
+    ("Foo, Berlin", 'no place called "Foo" near Berlin|in Berlin'),
+    ("Springfield, Washington County", "is not a country, region or city"),
     ("DE", "no place called"),
     ("A", "no place called"),
 ]
