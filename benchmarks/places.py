@@ -327,6 +327,7 @@ Coordinates:
 {tables[2]}
 
 - A name alone is a guess, which population makes well but not always: of the edits' cities, Scarborough is taken for England's instead of Ontario's. Send region or country with the name.
+- Some of the lists' own coordinates are wrong (the list of cities has Tunis 331 km south of Tunis, and Panama City 1,351 km off); they count against us here.
 - Airports' cities that are not found are mostly hamlets or no cities at all (`Icy Bay`, `Blakely Island`). Of the edits' cities, half of
   what is not found is one name: `Central District` in Hong Kong.
 - The list of airports is from the same package as our airports and the names of our regions: that IATA codes are right shows only that they are read, and
@@ -334,7 +335,7 @@ Coordinates:
 - Many regions of clouds are no places (`East US 2`, `Canada (Central)`), and are refused.
 - Airports lie outside of their cities, often beside a smaller town, which then is the nearest.
 - GeoNames' regions have numbers here, and no names outside of the United States. What most airports near a region's cities call it is taken for its name: true
-  where we looked, with gaps (in half of all regions, with a tenth of the people) and one known mistake (Mato Grosso in Brazil is called Mato Grosso do Sul).
+  where we looked, with gaps (in 45 % of all regions, which have a tenth of the people) and one known mistake (Mato Grosso in Brazil is called Mato Grosso do Sul).
 
 ## How fast, how large
 

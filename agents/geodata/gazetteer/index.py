@@ -37,6 +37,7 @@ _BANDS_DEG = (0.25, 0.75, 1.5, 2.75)
 _SEPARATOR = re.compile("[,;/|()\\[\\]\n\u060c\u3001\uff0c\uff1b\uff08\uff09]+")
 _IN_BRACKETS = re.compile(r"([^()]*[^()\s])\s*\(([^()]+)\)?")
 _NUMBERS = re.compile(r"\b\d[\d-]*\b")
+_POSTAL_CODE = re.compile(r"\A\d[\d-]{2,}\s")
 _TAILS, _TAIL_WORDS = 2, 3
 _LATIN_LETTERS = re.compile("[A-Za-z]{1,2}")  # too short to mean one of a city's other names
 _IATA = re.compile("[A-Z]{3}", re.ASCII)
@@ -94,7 +95,8 @@ class PlaceIndex:
         except PlaceUnknown as e:
             if in_brackets := _IN_BRACKETS.fullmatch(bare):
                 return self._find_in_brackets(in_brackets, inside, e)
-            fewer = [_NUMBERS.sub(" ", segment).strip() for segment in segments]
+            numbers = _NUMBERS if len(segments) > 1 else _POSTAL_CODE
+            fewer = [numbers.sub(" ", segment).strip() for segment in segments]
             if fewer == segments:
                 raise
             return self._find_in_segments([s for s in fewer if s], inside)
@@ -177,11 +179,13 @@ class PlaceIndex:
             words = segment.split() if tails < _TAILS else []
             for n in range(1, min(_TAIL_WORDS, len(words) - 1) + 1):
                 head, tail = " ".join(words[:-n]), " ".join(words[-n:])
-                if self._areas.list_meant(tail, codes=tail.isupper()):
-                    try:
+                if not self._areas.list_meant(tail, codes=tail.isupper()):
+                    continue
+                try:
+                    if any(h.text == tail and h.areas for h in self._read_hints((tail, *after))):
                         return self._find_segment(head, (tail, *after), inside, tails + 1)
-                    except PlaceUnknown:
-                        continue
+                except PlaceUnknown:
+                    continue
             raise
 
     def _read_hints(self, words: Sequence[str]) -> tuple[_Hint, ...]:
@@ -248,11 +252,11 @@ class PlaceIndex:
         """The countries and regions of that name inside of what the hints say; not those with a
         city of the same name in them, which the name then means (New York, Singapore). For a
         country, it has to be the city's first name: Mexico is not Mexico City."""
-        wanted = [hint.areas for hint in hints] + ([[inside]] if inside else [])
         areas = [
             area
             for area in self._areas.list_named(name) or self._list_with_kind(name, rows)
-            if all(any(set(area.regions) <= set(b.regions) for b in some) for some in wanted)
+            if (not inside or set(area.regions) <= set(inside.regions))
+            and all(any(set(area.regions) < set(b.regions) for b in h.areas) for h in hints)
         ]
         if not areas:
             return []

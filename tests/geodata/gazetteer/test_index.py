@@ -38,6 +38,7 @@ def where(place: Place) -> tuple[str, str, str]:
         ("Paris, TX", "Paris", "Texas", "US"),
         ("Paris TX", "Paris", "Texas", "US"),
         ("Paris (Texas)", "Paris", "Texas", "US"),
+        ("Panama, Panama", "Panama City", "Panama", "PA"),  # a country is not in itself
         ("Portland OR USA", "Portland", "Oregon", "US"),
         ("Munich, Bavaria", "Munich", "Bayern", "DE"),
         ("Sittingbourne, Kent, United Kingdom", "Sittingbourne", "England", "GB"),
@@ -177,6 +178,8 @@ BAD = [
     ("Springfield, Bayern", 'no place called "Springfield" in Bayern'),
     ("Foo, Berlin", 'no place called "Foo" near Berlin|in Berlin'),
     ("Springfield, Washington County", "is not a country, region or city"),
+    ("North Central US", "no place called"),
+    ("London 2", "no place called"),
     ("DE", "no place called"),
     ("A", "no place called"),
 ]
