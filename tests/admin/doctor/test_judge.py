@@ -199,6 +199,7 @@ def test_the_room(condition: str, said: str) -> None:
 # ---- Kafka ----
 
 STREAM, TABLE = Topic("events.raw", 2, 1), Topic("placement", 1, 0, {"cleanup.policy": "compact"})
+SHORT = next(t for t in fleet_topics(1, 1) if t.name == "geo.context")
 GOOD = {
     "message.timestamp.type": "LogAppendTime",
     "max.message.bytes": str(8 * MIB),
@@ -209,7 +210,9 @@ GOOD = {
 }
 
 
-def cluster(config: dict[str, str] | None = None, **seen: object) -> Cluster:
+def cluster(
+    config: dict[str, str] | None = None, of: Topic | None = None, **seen: object
+) -> Cluster:
     shown: dict[str, object] = {
         "replicas": (3, 3),
         "in_sync": (3, 3),
@@ -217,7 +220,7 @@ def cluster(config: dict[str, str] | None = None, **seen: object) -> Cluster:
     }
     return Cluster(
         dict.fromkeys(range(3), ("h", 1)),
-        {STREAM.name: TopicDescription(2, **(shown | seen))},  # type: ignore[arg-type]
+        {(of or STREAM).name: TopicDescription(2, **(shown | seen))},  # type: ignore[arg-type]
     )
 
 
@@ -251,6 +254,12 @@ def cluster(config: dict[str, str] | None = None, **seen: object) -> Cluster:
         (
             kafka.judge_retention([STREAM], cluster({"retention.ms": str(kafka.DAY_MS - 1)})),
             WARNING,
+        ),
+        (kafka.judge_retention([SHORT], cluster(SHORT.config, SHORT)), OK),
+        *(
+            (kafka.judge_retention([SHORT], cluster({**SHORT.config, key: ms}, SHORT)), WARNING)
+            for key in ("retention.ms", "segment.ms")
+            for ms in ("-1", "3600000")
         ),
         (kafka.judge_replicas([STREAM], cluster()), OK),
         (kafka.judge_replicas([STREAM], cluster(in_sync=(3, 2))), WARNING),
@@ -286,7 +295,7 @@ def test_what_provisioning_makes_is_ok() -> None:
             t.partitions,
             (1,) * t.partitions,
             (1,) * t.partitions,
-            config=t.wanted_config(True) | {"retention.ms": "-1"},
+            config={"retention.ms": "-1"} | t.wanted_config(True),
         )
         for t in wanted
     }

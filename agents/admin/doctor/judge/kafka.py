@@ -3,12 +3,13 @@ is a warning."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agents.admin.doctor.judge.verdict import Verdict, fault, merge_verdicts, ok, skipped, warning
 from agents.base.text import counted, to_one_line
 from agents.core.model.inventory import Inventory, find_site_of_rack, find_unknown_racks
+from agents.core.model.topology import TOPIC_GEO_CONTEXT
 from agents.kafka.topics import Topic, has_right_partitions, is_right_value
 from agents.kafka.verification import BEFORE_4_0, UNREADABLE, BrokerLooked, find_danger
 from agents.kafka.wire import Operation
@@ -193,7 +194,9 @@ def judge_retention(wanted: Sequence[Topic], cluster: Cluster) -> Verdict:
                 )
             )
             continue
-        if policy == "delete":
+        if t.name == TOPIC_GEO_CONTEXT:
+            verdicts += _judge_short_retention(t, config)
+        elif policy == "delete":
             verdicts.append(
                 _judge_stream_retention(
                     t.name,
@@ -202,6 +205,19 @@ def judge_retention(wanted: Sequence[Topic], cluster: Cluster) -> Verdict:
                 )
             )
     return merge_verdicts(f"{len(topics)} topics compacted or deleted as required", *verdicts)
+
+
+def _judge_short_retention(topic: Topic, config: Mapping[str, str]) -> Iterator[Verdict]:
+    """Kafka deletes a record with its segment: both have to be short."""
+    for key in ("retention.ms", "segment.ms"):
+        have, most = int(config.get(key, "-1")), int(topic.config[key])
+        if not 0 <= have <= most:
+            kept = f"for {have / 60_000:,.0f} minutes" if have >= 0 else "without limit"
+            yield warning(
+                f"{topic.name} keeps records ({key}) {kept}: some providers of maps allow "
+                "temporary copies only",
+                _alter_command(topic.name, key, str(most)),
+            )
 
 
 def _judge_stream_retention(topic: str, ms: int, size: int) -> Verdict:
