@@ -385,3 +385,14 @@ def test_a_new_leader_empties_the_feed_of_the_one_before() -> None:
     w = World(nodes=2, lanes=4)
     run(w, 10)
     assert [p for p in w.published if p.item.feed == GEO] == []
+
+
+def test_traffic_that_jitters_by_a_tenth_moves_no_lane_in_half_an_hour() -> None:
+    """Although the two nodes are nearly as good."""
+    w, probes = two_nodes()
+    probes.run(90)
+    dice, before = random.Random(1), {p: s.epoch for p, s in w.core.fleet.partitions.items()}
+    for _ in range(900):
+        answer_traffic(w, {n: round(dice.uniform(0.9, 1.1), 2) for n in range(4)})
+        probes.run(2)
+    assert {p: s.epoch for p, s in w.core.fleet.partitions.items()} == before
