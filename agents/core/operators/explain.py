@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agents.base.text import counted
+from agents.base.text import counted, to_one_line
 from agents.core.fleet.data_paths import NO_BROKER
 from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.paths import MeasuredPath
@@ -26,6 +26,7 @@ from kernels.reference import compute_feasible_pairs, compute_terms
 from kernels.tables import Bools, Floats, Ints
 
 NO_PATHS: Mapping[str, MeasuredPath] = {}
+WHY_LIMIT = 100  # characters of a reason, so that the other lines fit
 NAMES = 2  # nodes named per reason to leave them out
 NOTICEABLE_MS = 0.05  # anything less is shown as 0.0
 _TERMS = (
@@ -93,7 +94,8 @@ def describe_traffic(placing: Placing, p: Partition, now: float) -> str:
     source = format_figure_source(figure, now)
     if figure.value is None:
         by = "" if figure.source.provider == NO_PROVIDER else f" ({source})"
-        return f"Traffic: n/a, {figure.reason}{by}; it counts as 1."
+        why = to_one_line(figure.reason, WHY_LIMIT).rstrip(".")
+        return f"Traffic: n/a, {why}{by}; it counts as 1."
     was = "" if figure.value == used else f" (x{used:.2f} in this plan)"
     return f"Traffic: x{figure.value:.2f}{was}, by {source}."
 

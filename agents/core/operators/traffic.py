@@ -12,10 +12,10 @@ from agents.core.model.geo import lane_key
 from agents.core.model.topology import WorkerKind
 from agents.core.operators.arguments import parse_page
 from agents.core.operators.command import Context
+from agents.core.operators.explain import WHY_LIMIT
 from agents.core.operators.look import format_table, slice_page
 
 FIGURES_AT_MOST = 1_000
-WHY_LIMIT = 100
 ASKED = "The geo worker is being asked."
 COUNTS_AS_ONE = "Plans count it as 1."
 
