@@ -117,6 +117,18 @@ def test_paths_and_credentials_of_this_installation_stand_in_them(units: Path) -
     assert not re.search(r"@[A-Z_]+@", text)
 
 
+def test_geo_workers_get_apples_key_where_the_settings_choose_apple(tmp_path: Path) -> None:
+    unit, line = "geolane-geo@.service", "LoadCredential=apple-maps-key:"
+    for chosen in (False, True):
+        place = install.InstallPlace(
+            tmp_path, Path("/opt/geolane"), install.SETTINGS, Path("/s"), has_maps_key=chosen
+        )
+        text = install.render_unit(unit, place)
+        assert (f"{line}/s/apple-maps-key\n" in text) is chosen
+        assert "BUDGET_FILE=%S/geolane-geo/" in text
+        assert line not in install.render_unit("geolane-node@.service", place)
+
+
 def test_each_process_gets_the_password_of_its_own_kafka_account(tmp_path: Path) -> None:
     place = install.InstallPlace(
         tmp_path,
