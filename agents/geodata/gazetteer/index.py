@@ -35,9 +35,10 @@ _MOST_REACH_KM = 25.0
 _BANDS_DEG = (0.25, 0.75, 1.5, 2.75)
 """The first is more than _MOST_REACH_KM, the last more than FAR_KM."""
 _SEPARATOR = re.compile("[,;/|()\\[\\]\n\u060c\u3001\uff0c\uff1b\uff08\uff09]+")
+_COMMA = re.compile("[,\u060c\u3001\uff0c]+")
 _IN_BRACKETS = re.compile(r"([^()]*[^()\s])\s*\(([^()]+)\)?")
 _NUMBERS = re.compile(r"\b\d[\d-]*\b")
-_POSTAL_CODE = re.compile(r"\A\d[\d-]{2,}\s")
+_POSTAL_CODE = re.compile(r"\A\d[\d-]{2,}\s|\s\d[\d-]{3,}\Z")
 _TAILS, _TAIL_WORDS = 2, 3
 _LATIN_LETTERS = re.compile("[A-Za-z]{1,2}")  # too short to mean one of a city's other names
 _IATA = re.compile("[A-Z]{3}", re.ASCII)
@@ -87,19 +88,17 @@ class PlaceIndex:
         inside = self._find_country(country) if country else None
         if _IATA.fullmatch(bare) and (place := self._find_airport(bare, country)):
             return place
-        segments = [p.strip() for p in _SEPARATOR.split(bare) if any(c.isalpha() for c in p)]
-        if len(segments) > 1 and (place := self._find_whole(bare, inside)):
+        if _SEPARATOR.search(bare) and (place := self._find_whole(bare, inside)):
             return place
-        try:
-            return self._find_in_segments(segments, inside)
-        except PlaceUnknown as e:
-            if in_brackets := _IN_BRACKETS.fullmatch(bare):
-                return self._find_in_brackets(in_brackets, inside, e)
-            numbers = _NUMBERS if len(segments) > 1 else _POSTAL_CODE
-            fewer = [numbers.sub(" ", segment).strip() for segment in segments]
-            if fewer == segments:
-                raise
-            return self._find_in_segments([s for s in fewer if s], inside)
+        refusals = []
+        for segments in _list_segmentations(bare):
+            try:
+                return self._find_in_segments(segments, inside)
+            except PlaceUnknown as e:
+                refusals.append(e)
+        if in_brackets := _IN_BRACKETS.fullmatch(bare):
+            return self._find_in_brackets(in_brackets, inside, refusals[0])
+        raise refusals[0]
 
     def _find_in_brackets(
         self, found: re.Match[str], inside: Area | None, outside: PlaceUnknown
@@ -195,14 +194,16 @@ class PlaceIndex:
         hints: list[_Hint] = []
         known: set[int] | None = None  # the regions of what comes after
         for word in reversed(words):
-            areas = self._areas.list_meant(word)
+            areas = meant = self._areas.list_meant(word)
             if known is not None:
-                areas = [area for area in areas if set(area.regions) <= known]
+                areas = [area for area in meant if set(area.regions) <= known]
+                if meant and not areas:
+                    raise PlaceUnknown(f"{quote_place(word)} is not in what follows it")
             near, _ = self._rows_of(word)
             if known is not None and not areas:
                 near = near[[int(self._columns.region[row]) in known for row in near]]
             if areas:
-                known = {row for area in areas for row in area.regions}
+                known = {row for area in areas for row in area.all_regions}
             if areas or len(near):
                 hints.append(_Hint(word, areas, near, bool(areas) or known is None))
             elif known is None:
@@ -220,15 +221,17 @@ class PlaceIndex:
 
     def _find_city_or_area(self, name: str, hints: Sequence[_Hint], inside: Area | None) -> Place:
         rows, own = self._rows_of(name)
-        kept = own if _LATIN_LETTERS.fullmatch(name) else np.ones(len(rows), bool)
-        for hint in hints:
-            kept = kept & self._meets(rows, hint)
+        if _LATIN_LETTERS.fullmatch(name):
+            rows, own = rows[own], own[own]
         if inside:
-            kept = kept & self._is_in(rows, [inside])
-        rows, own = rows[kept], own[kept]
+            kept = self._is_in(rows, inside.regions)
+            rows, own = rows[kept], own[kept]
+        for hint in hints:
+            kept = self._meets(rows, hint)
+            rows, own = rows[kept], own[kept]
         city = self._choose_city(rows, own) if len(rows) else None
         areas = self._list_areas(name, rows, hints, inside)
-        area = self._choose_area(areas, city) if areas else None
+        area = self._choose_area(areas, city, hints) if areas else None
         others = len(rows) + len(areas) - 1
         if area is not None:
             where = self._describe_where(hints, inside, area.regions)
@@ -256,7 +259,7 @@ class PlaceIndex:
             area
             for area in self._areas.list_named(name) or self._list_with_kind(name, rows)
             if (not inside or set(area.regions) <= set(inside.regions))
-            and all(any(set(area.regions) < set(b.regions) for b in h.areas) for h in hints)
+            and all(any(set(area.regions) < b.all_regions for b in h.areas) for h in hints)
         ]
         if not areas:
             return []
@@ -277,15 +280,16 @@ class PlaceIndex:
         return fold_name(self._columns.name_of(int(row))) == fold_name(name)
 
     def _meets(self, rows: Rows, hint: _Hint) -> Bools:
-        inside = self._is_in(rows, hint.areas)
-        if not inside.any() and len(hint.near):
-            inside = self._is_near(rows, hint.near)
-        return inside if hint.strict or inside.any() else np.ones(len(rows), bool)
+        kept = self._is_in(rows, [row for area in hint.areas for row in area.regions])
+        if not kept.any():
+            kept = self._is_in(rows, [row for area in hint.areas for row in area.outlying])
+        if not kept.any() and len(hint.near):
+            kept = self._is_near(rows, hint.near)
+        return kept if hint.strict or kept.any() else np.ones(len(rows), bool)
 
-    def _is_in(self, rows: Rows, areas: Sequence[Area]) -> Bools:
+    def _is_in(self, rows: Rows, regions: Sequence[int]) -> Bools:
         wanted = np.zeros(len(self._regions), bool)
-        for area in areas:
-            wanted[list(area.regions)] = True
+        wanted[list(regions)] = True
         found: Bools = wanted[self._columns.region[rows]]
         return found
 
@@ -302,8 +306,18 @@ class PlaceIndex:
         people = np.maximum(self._columns.people[rows], 1)
         return int(rows[(people * np.where(own, 1.0, OTHER_NAME)).argmax()])
 
-    def _choose_area(self, areas: Sequence[Area], city: int | None) -> Area | None:
-        """The area that the name means rather than that city; None: the city."""
+    def _choose_area(
+        self, areas: Sequence[Area], city: int | None, hints: Sequence[_Hint]
+    ) -> Area | None:
+        """The area that the name means rather than that city; None: the city, as also where what
+        follows can be its region: `Ontario, CA`."""
+        if city is not None and any(
+            area.place.precision is Precision.REGION
+            and int(self._columns.region[city]) in area.regions
+            for hint in hints
+            for area in hint.areas
+        ):
+            return None
         area = max(areas, key=lambda a: (a.place.precision is Precision.COUNTRY, a.people))
         if city is None or area.place.precision is Precision.COUNTRY:
             return area
@@ -317,7 +331,7 @@ class PlaceIndex:
         """` in Illinois`: of what a hint can mean, what the place with these regions is in."""
         words = []
         for hint in hints:
-            meant = [a for a in hint.areas if set(regions) <= set(a.regions)]
+            meant = [a for a in hint.areas if set(regions) <= a.all_regions]
             word = meant[0].place.name if len(meant) == 1 else hint.text
             words.append(f"in {word}" if meant else f"near {word}")
         if inside:
@@ -379,6 +393,18 @@ class PlaceIndex:
             others,
             why,
         )
+
+
+def _list_segmentations(text: str) -> list[list[str]]:
+    """The ways to take the text apart, each once: at all separators; at commas alone, since a name
+    can have a slash (`Kailua/Kona, HI`); and both without the numbers of an address."""
+    ways: list[list[str]] = []
+    for separator in (_SEPARATOR, _COMMA):
+        parts = [p.strip() for p in separator.split(text) if any(c.isalpha() for c in p)]
+        numbers = _NUMBERS if len(parts) > 1 else _POSTAL_CODE
+        ways += parts, [p for part in parts if (p := numbers.sub(" ", part).strip())]
+    slash_first = [ways[2], ways[0], ways[3], ways[1]]
+    return [way for at, way in enumerate(slash_first) if way not in slash_first[:at]]
 
 
 def _complete_to_km(band: float) -> float:

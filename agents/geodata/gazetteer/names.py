@@ -37,9 +37,12 @@ _SINGLE_LETTERS = re.compile(r"\b(\w) (?=\w\b)")
 
 def fold_names(text: str) -> str:
     """The key of a name, or of several that are separated by line ends."""
+    return _ABBREVIATION.sub(lambda found: _WRITTEN_OUT[found[0]], _fold_letters(text))
+
+
+def _fold_letters(text: str) -> str:
     bare = _DROPPED.sub("", unicodedata.normalize("NFKD", text.casefold()))
-    words = _BETWEEN_WORDS.sub(" ", unicodedata.normalize("NFC", bare).translate(_LETTERS))
-    return _ABBREVIATION.sub(lambda found: _WRITTEN_OUT[found[0]], words)
+    return _BETWEEN_WORDS.sub(" ", unicodedata.normalize("NFC", bare).translate(_LETTERS))
 
 
 def fold_name(text: str) -> str:
@@ -48,8 +51,9 @@ def fold_name(text: str) -> str:
 
 
 def fold_code(text: str) -> str:
-    """As `fold_name`, and the letters of an abbreviation are one word: `D.C.` is `dc`."""
-    return _SINGLE_LETTERS.sub(r"\1", fold_name(text))
+    """Like `fold_name`, but an abbreviation stays one, and its letters are one word: `D.C.` is
+    `dc`, and `MT` is Montana."""
+    return _SINGLE_LETTERS.sub(r"\1", " ".join(_fold_letters(text).split()))
 
 
 def hash_key(key: str) -> bytes:

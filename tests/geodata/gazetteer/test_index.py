@@ -39,6 +39,11 @@ def where(place: Place) -> tuple[str, str, str]:
         ("Paris TX", "Paris", "Texas", "US"),
         ("Paris (Texas)", "Paris", "Texas", "US"),
         ("Panama, Panama", "Panama City", "Panama", "PA"),  # a country is not in itself
+        ("Billings, MT", "Billings", "Montana", "US"),  # not a mount
+        ("Ontario, CA", "Ontario", "California", "US"),
+        ("Kailua/Kona, HI", "Kailua-Kona", "Hawaii", "US"),
+        ("Berlin 10115", "Berlin", "Berlin", "DE"),
+        ("San Juan, PR, USA", "San Juan", "", "PR"),
         ("Portland OR USA", "Portland", "Oregon", "US"),
         ("Munich, Bavaria", "Munich", "Bayern", "DE"),
         ("Sittingbourne, Kent, United Kingdom", "Sittingbourne", "England", "GB"),
@@ -116,6 +121,7 @@ def test_other_scripts(index: PlaceIndex, text: str, name: str) -> None:
         ("Georgia", "Georgia", Precision.COUNTRY),
         ("Georgia, USA", "Georgia", Precision.REGION),
         ("Illinois", "Illinois", Precision.REGION),
+        ("Ontario, Canada", "Ontario", Precision.REGION),
         ("Washington State", "Washington", Precision.REGION),
         ("Ontario", "Ontario", Precision.REGION),  # more people than the city in California
         ("Mexico", "Mexico", Precision.COUNTRY),
@@ -169,7 +175,7 @@ BAD = [
     ("-3.5e7", "is known"),
     ("39.8,-89.6", "are coordinates, not a name"),
     ("'; DROP TABLE places; --", "is known"),
-    ("Robert'); DROP TABLE Students;--", "not a country, region or city"),
+    ("Robert'); DROP TABLE Students;--", "is known"),
     ("1' OR '1'='1", "no place has '=' in its name"),
     ("<script>alert(1)</script>", "no place has '<' in its name"),
     ("\0", "empty"),
@@ -179,6 +185,7 @@ BAD = [
     ("Foo, Berlin", 'no place called "Foo" near Berlin|in Berlin'),
     ("Springfield, Washington County", "is not a country, region or city"),
     ("North Central US", "no place called"),
+    ("Springfield, IL, Canada", '"IL" is not in what follows it'),
     ("London 2", "no place called"),
     ("DE", "no place called"),
     ("A", "no place called"),
