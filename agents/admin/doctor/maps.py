@@ -114,7 +114,7 @@ class MapsCheck:
         )
         begun = time.monotonic()
         status = await ValhallaTravelTimes(online).status()
-        return judge_valhalla(status.version, status.has_live_traffic, _ms_since(begun))
+        return judge_valhalla(status, _ms_since(begun))
 
 
 async def _check_status(online: Online, **params: str) -> Verdict:

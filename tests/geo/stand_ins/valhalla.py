@@ -12,16 +12,18 @@ from agents.local.demo.maps.invented import Atlas, Json, Point
 @dataclass(slots=True)
 class Valhalla(HttpStandIn):
     """`has_live_traffic`: None if service_limits.status.allow_verbose is false, as by default.
-    `shuffles`: the cells of a row come in another order."""
+    `counts_with_time`: whether service_limits.max_timedep_distance_matrix is set (by default it is
+    not) and the tiles have time zones. `shuffles`: the cells of a row come in another order."""
 
     atlas: Atlas = field(default_factory=Atlas)
     has_live_traffic: bool | None = True
+    counts_with_time: bool = True
     shuffles: bool = False
 
     def answer(self, request: Request) -> Response:
         if request.path == "/status":
             verbose = json.loads(request.params.get("json", "{}")).get("verbose", False)
-            more = {"has_tiles": True, "has_live_traffic": self.has_live_traffic}
+            more = {"has_timezones": True, "has_live_traffic": self.has_live_traffic}
             shown: Json = {"version": "3.5.1", "tileset_last_modified": 1790000000}
             return Response(
                 200, shown | (more if verbose and self.has_live_traffic is not None else {})
@@ -49,9 +51,13 @@ class Valhalla(HttpStandIn):
         if eta is None:
             return cell
         auto = question.get("costing_options", {}).get("auto", {})
-        current = "current" in auto.get("speed_types", ["current"]) and "date_time" in question
+        timed = self.counts_with_time and question.get("date_time") == {"type": 0}
+        current = timed and "current" in auto.get("speed_types", ["current"])
         now_s, empty_s = eta["expectedTravelTimeSeconds"], eta["staticTravelTimeSeconds"]
         cell["time"] = now_s if current and self.has_live_traffic else empty_s
+        if timed:
+            zone = {"time_zone_offset": "+01:00", "time_zone_name": "Europe/Berlin"}
+            cell |= {"date_time": "2026-11-29T21:27", **zone}
         cell["distance"] = eta["distanceMeters"] / 1000
         return cell
 

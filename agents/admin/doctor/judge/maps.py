@@ -8,6 +8,7 @@ from agents.admin.doctor.judge.verdict import Verdict, ok, warning
 from agents.base.text import counted
 from agents.core.model.times import format_duration
 from agents.geo.apple.budget import Left
+from agents.geo.valhalla import ValhallaStatus
 
 
 def judge_key_file(file: Path | None) -> Verdict:
@@ -31,18 +32,25 @@ def judge_budget(left: Left, daily_calls: int, file: Path) -> Verdict:
     return ok(f"{said}; {left.calls_left:,} may be sent at once; counted in {file}")
 
 
-def judge_valhalla(version: str, is_live: bool | None, took: str) -> Verdict:
-    """`is_live`: whether it has live traffic; None if it does not tell."""
-    said = f"Valhalla {version} answers ({took})"
-    if is_live:
-        return ok(f"{said}, with live traffic")
-    if is_live is None:
+def judge_valhalla(status: ValhallaStatus, took: str) -> Verdict:
+    said = f"Valhalla {status.version} answers ({took})"
+    if status.has_live_traffic is None:
         return warning(
             f"{said}, and does not tell whether it has live traffic, so that none is used",
             "set service_limits.status.allow_verbose in its configuration",
         )
-    return warning(
-        f"{said}, without live traffic, so that no plan depends on traffic",
-        "feed it live traffic (valhalla_build_tiles, traffic_extract), or set geo.travel_times to "
-        '"none"',
+    if not status.has_live_traffic:
+        return warning(
+            f"{said}, without live traffic, so that no plan depends on traffic",
+            "feed it live traffic (mjolnir.traffic_extract in its configuration), or set "
+            'geo.travel_times to "none"',
+        )
+    if not status.has_timezones:
+        return warning(
+            f"{said}, with live traffic, and without time zones, so that it is not used",
+            "build its tiles with time zones (mjolnir.timezone in its configuration)",
+        )
+    return ok(
+        f"{said}, with live traffic; it counts with it if service_limits."
+        "max_timedep_distance_matrix is set"
     )
