@@ -305,7 +305,7 @@ A name is compared without case, accents, punctuation and marks of direction, in
 Every answer says how many other places the text could have meant (`others`), and why this one: `the largest of 34 places of this name`.
 Its precision is `city`, or `region` or `country` with the middle of their people as coordinates.
 
-Refused, each with its reason: no text, more than 200 characters, no letters (numbers, emoji), coordinates written as a name, `null`, `None`, `NaN`, `N/A`,
+Refused, each with its reason: no text, more than 200 characters or 8 separators, no letters (numbers, emoji), coordinates written as a name, `null`, `None`, `NaN`, `N/A`,
 `unknown` and the like, a character that no place has in its name (`<`, `=`, `{{`, ...), one or two Latin letters that are no place's first name,
 and a city that is not found, even if its country is: `Münhcen, Germany` is not the middle of Germany. The village None in Italy is found as `None, Italy`.
 

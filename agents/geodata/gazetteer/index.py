@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agents.base.errors import PlaceUnknown
-from agents.base.text import counted
+from agents.base.text import counted, to_one_line
 from agents.core.model.places import Place, Precision, check_place_text, quote_place
 from agents.geodata.gazetteer.areas import Area, Areas
 from agents.geodata.gazetteer.columns import Columns
@@ -36,6 +36,7 @@ _BANDS_DEG = (0.25, 0.75, 1.5, 2.75)
 """The first is more than _MOST_REACH_KM, the last more than FAR_KM."""
 _SEPARATOR = re.compile("[,;/|()\\[\\]\n\u060c\u3001\uff0c\uff1b\uff08\uff09]+")
 _COMMA = re.compile("[,\u060c\u3001\uff0c]+")
+_MOST_SEPARATORS = 8  # the time that a text takes grows with the square of them
 _IN_BRACKETS = re.compile(r"([^()]*[^()\s])\s*\(([^()]+)\)?")
 _NUMBERS = re.compile(r"\b\d[\d-]*\b")
 _POSTAL_CODE = re.compile(r"\A\d[\d-]{2,}\s|\s\d[\d-]{3,}\Z")
@@ -88,7 +89,12 @@ class PlaceIndex:
         inside = self._find_country(country) if country else None
         if _IATA.fullmatch(bare) and (place := self._find_airport(bare, country)):
             return place
-        if _SEPARATOR.search(bare) and (place := self._find_whole(bare, inside)):
+        if (parts := len(_SEPARATOR.findall(bare))) > _MOST_SEPARATORS:
+            raise PlaceUnknown(
+                f"{quote_place(bare)} has {parts} commas, slashes and brackets; at most "
+                f"{_MOST_SEPARATORS} are looked up"
+            )
+        if parts and (place := self._find_whole(bare, inside)):
             return place
         refusals = []
         for segments in _list_segmentations(bare):
@@ -332,7 +338,7 @@ class PlaceIndex:
         words = []
         for hint in hints:
             meant = [a for a in hint.areas if set(regions) <= a.all_regions]
-            word = meant[0].place.name if len(meant) == 1 else hint.text
+            word = meant[0].place.name if len(meant) == 1 else to_one_line(hint.text, 40)
             words.append(f"in {word}" if meant else f"near {word}")
         if inside:
             words.append(f"in {inside.place.name}")

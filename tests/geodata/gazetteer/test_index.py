@@ -185,6 +185,7 @@ BAD = [
     ("Foo, Berlin", 'no place called "Foo" near Berlin|in Berlin'),
     ("Springfield, Washington County", "is not a country, region or city"),
     ("North Central US", "no place called"),
+    ("a," * 100, "has 100 commas, slashes and brackets; at most 8 are looked up"),
     ("Springfield, IL, Canada", '"IL" is not in what follows it'),
     ("London 2", "no place called"),
     ("DE", "no place called"),
