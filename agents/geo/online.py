@@ -20,7 +20,6 @@ from agents.base import http_client, log
 from agents.base.errors import ProviderUnavailable
 from agents.base.text import to_one_line
 from agents.base.token_bucket import TokenBucket
-from agents.core.model.times import format_duration
 from agents.geo.circuit import Circuit
 
 T = TypeVar("T")
@@ -116,6 +115,7 @@ class Online:
     _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(IN_FLIGHT))
     _at_the_limit: asyncio.Lock = field(default_factory=asyncio.Lock)
     _waiting: int = 0
+    _last_fault: str = ""
 
     async def request(
         self,
@@ -164,15 +164,16 @@ class Online:
                 raise ProviderUnavailable(f"{self.name} {got.reason}", wait_s)
             await asyncio.sleep(self.dice() * self.pause_s * 2 ** (tried - 1))
 
-    def refuse_for(self, open_s: float) -> None:
-        """Send nothing for this long: the server refuses us, whatever we ask."""
+    def refuse_for(self, open_s: float, reason: str) -> ProviderUnavailable:
+        """Send nothing for this long: the server refuses us, whatever we ask. `reason` continues
+        its name. Returns the error to raise."""
         self.circuit.open_for(self.clock(), open_s)
+        self._last_fault = reason
+        return ProviderUnavailable(f"{self.name} {reason}", open_s)
 
     def _admit(self) -> None:
         if (wait_s := self.circuit.admit(self.clock())) > 0:
-            raise ProviderUnavailable(
-                f"{self.name} is not asked for {format_duration(wait_s)}, after faults", wait_s
-            )
+            raise ProviderUnavailable(f"{self.name} {self._last_fault}", wait_s)
 
     async def _wait_for_limit(self) -> None:
         if (limit := self.limit) is None:
@@ -218,6 +219,7 @@ class Online:
 
     def _note_fault(self, fault: _Fault) -> None:
         self.counts.failed += 1
+        self._last_fault = fault.reason
         if (open_s := self.circuit.fail(self.clock(), self.dice())) and self.circuit.openings == 1:
             _log.warning(
                 "maps_circuit_open", provider=self.name, reason=fault.reason, for_s=round(open_s, 1)

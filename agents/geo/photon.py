@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
-from agents.base.errors import PlaceUnknown, ProviderUnavailable
+from agents.base.errors import PlaceUnknown
 from agents.base.text import to_one_line
 from agents.core.model.places import Place, Precision, check_place_text, quote_place
 from agents.geo.online import Online, Refusal
@@ -197,8 +197,7 @@ async def _ask(online: Online, path: str, params: dict[str, str], answer: type[T
         return got
     if got.status == 400:
         raise PlaceUnknown(f"{online.name} refuses the question ({got.in_words})")
-    online.refuse_for(REFUSED_S)
-    raise ProviderUnavailable(f"{online.name} refuses us ({got.in_words})", REFUSED_S)
+    raise online.refuse_for(REFUSED_S, f"refuses us ({got.in_words})")
 
 
 def _make_place(

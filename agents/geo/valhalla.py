@@ -152,8 +152,7 @@ class ValhallaTravelTimes:
         return {i: task.result()[0] for i, task in enumerate(asked) if 0 in task.result()}
 
     def _refused(self, refusal: Refusal) -> ProviderUnavailable:
-        self.online.refuse_for(REFUSED_S)
-        return ProviderUnavailable(f"{self.online.name} refuses us ({refusal.in_words})", REFUSED_S)
+        return self.online.refuse_for(REFUSED_S, f"refuses us ({refusal.in_words})")
 
 
 def _to_location(point: Point) -> dict[str, float]:

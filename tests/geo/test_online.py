@@ -66,7 +66,7 @@ async def test_after_faults_in_a_row_it_is_left_alone_then_tried_and_used_again(
             with pytest.raises(ProviderUnavailable):
                 await client.request("/x", Answer)
         assert len(server.requests) == OPEN_AFTER  # the rest was not sent
-        with pytest.raises(ProviderUnavailable, match="is not asked for 2 s, after faults") as away:
+        with pytest.raises(ProviderUnavailable, match="Echo answers with status 503") as away:
             await client.request("/x", Answer)
         assert away.value.retry_s == FIRST_S
         clock.now += FIRST_S
@@ -90,9 +90,9 @@ async def test_a_server_that_refuses_us_is_not_sent_to_for_as_long_as_was_said(
 ) -> None:
     server.fail(Fault(status=403, body=b'{"error":{"message":"no"}}'))
     assert await client.request("/x", Answer) == Refusal(403, "no")
-    client.refuse_for(60)
+    assert str(client.refuse_for(60, "knows us not")) == "Echo knows us not"
     clock.now += 59
-    with pytest.raises(ProviderUnavailable) as away:
+    with pytest.raises(ProviderUnavailable, match="Echo knows us not") as away:
         await client.request("/x", Answer)
     assert (away.value.retry_s, len(server.requests)) == (1.0, 1)
 

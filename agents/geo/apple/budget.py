@@ -22,7 +22,7 @@ from agents.base import log
 from agents.base.errors import ProviderUnavailable, SettingsError
 from agents.base.files import locked_folder, read_whole_file, replace_file
 from agents.base.token_bucket import TokenBucket
-from agents.core.model.times import format_duration
+from agents.core.model.times import format_utc
 
 T = TypeVar("T")
 DAY_S = 86_400.0
@@ -136,18 +136,16 @@ class Budget:
             spent = self._read(now)
             self._ended = spent.ended_until > 0
             if now < spent.ended_until:
-                wait_s = spent.ended_until - now
+                until = format_utc(int(spent.ended_until * 1000))
                 return ProviderUnavailable(
-                    f"Apple says that the team's quota is used up; asked again in "
-                    f"{format_duration(wait_s)}",
-                    wait_s,
+                    f"Apple says that the team's quota is used up; it is asked again at {until}",
+                    spent.ended_until - now,
                 )
             needed = 1 + priority.value * (self.burst - 1)
             if spent.tokens < needed:
                 which = "is kept for more urgent calls" if spent.tokens >= 1 else "is used up"
                 return ProviderUnavailable(
-                    f"what geo.apple.daily_calls ({self.daily_calls:,}) allows at this hour "
-                    f"{which}; {spent.calls:,} calls since midnight UTC",
+                    f"what geo.apple.daily_calls ({self.daily_calls:,}) allows now {which}",
                     (needed - spent.tokens) / self.per_s,
                 )
             spent.tokens -= 1

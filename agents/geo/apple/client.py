@@ -93,14 +93,11 @@ class AppleClient:
                 max(1.0, left.ended_for_s),
             )
         if refusal.status in _KEY_REFUSED:
-            self.online.refuse_for(KEY_REFUSED_S)
-            return ProviderUnavailable(
-                f"{self.online.name} refuses the team's key ({refusal.in_words}): check team id, "
-                "key id, key and this machine's clock with `geolane doctor`",
+            return self.online.refuse_for(
                 KEY_REFUSED_S,
+                f"refuses the team's key ({refusal.in_words}): check team id, key id, key and this "
+                "machine's clock with `geolane doctor`",
             )
-        self.online.refuse_for(OTHER_REFUSAL_S)
-        return ProviderUnavailable(
-            f"{self.online.name} refuses the request ({refusal.in_words}); check geo.apple.url",
-            OTHER_REFUSAL_S,
+        return self.online.refuse_for(
+            OTHER_REFUSAL_S, f"refuses the request ({refusal.in_words}): check geo.apple.url"
         )
