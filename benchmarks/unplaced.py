@@ -15,18 +15,17 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
-import orjson
 import psutil
 
 from agents.local import headless
 from agents.local.demo import flights
-from agents.local.demo.replay import KeyedValue, Replay
+from agents.local.demo.replay import Replay
 from agents.local.servers.folder import RunFolder
 from agents.local.stack import MAPS_OF_SETTINGS, Stack, StackPlan
 from agents.settings import Coordinator, Settings
@@ -50,15 +49,6 @@ class Killed:
     books: dict[str, int]
 
 
-def named(events: Iterator[KeyedValue]) -> Iterator[KeyedValue]:
-    """The flights with a name in place of the coordinates of their origin: of the city, or of the
-    airport."""
-    for n, (key, value) in enumerate(events):
-        event = orjson.loads(value)
-        event["origin"] = {"place": event["origin_city" if n % 2 else "origin_iata"]}
-        yield key, orjson.dumps(event)
-
-
 class Measurement:
     """One stack, through which the parts are sent one after the other."""
 
@@ -74,7 +64,7 @@ class Measurement:
         began, placed, pause_s = time.monotonic(), a.placed, 0.0
         replay = Replay(
             self._stack.base.kafka,
-            named(some) if places else some,
+            flights.name_origins(some) if places else some,
             len(a.raw),
             RATE_EPS,
             events,

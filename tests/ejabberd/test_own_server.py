@@ -39,7 +39,7 @@ from tests.kafka.secured import secret
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 DOMAIN = "own.test"
-WORKERS = ("node-iad-1", "router-1", "analytics-1")
+WORKERS = ("node-iad-1", "router-1", "analytics-1", "geo-1")
 Answer = tuple[int, http.client.HTTPMessage]
 
 

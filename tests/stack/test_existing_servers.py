@@ -10,6 +10,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 
 import msgspec
@@ -22,7 +23,7 @@ from agents.local import stack as local_stack
 from agents.local.demo import flights
 from agents.local.demo.replay import Replay
 from agents.local.servers.folder import RunFolder
-from agents.local.stack import ANALYTICS_EMBEDDED, Stack, StackPlan
+from agents.local.stack import ANALYTICS_EMBEDDED, MAPS_OF_SETTINGS, Stack, StackPlan
 from agents.settings import Coordinator, Kafka, Settings
 from agents.worker.lane import RunningCounts
 from tests.ejabberd.own import ADMIN_PASSWORD, OwnServer
@@ -31,7 +32,7 @@ from tests.kafka.secured import PASSWORD, USER, SecureBroker, secret
 pytestmark = pytest.mark.stack
 
 DOMAIN = "own.test"
-EVENTS = 3000
+EVENTS, PLACED = 3000, 100
 
 
 @pytest.fixture
@@ -103,6 +104,7 @@ async def test_the_stream_is_worked_exactly_once_with_the_rights_that_provisioni
             base,
             nodes=2,
             analytics=ANALYTICS_EMBEDDED,
+            maps=MAPS_OF_SETTINGS,
             kafka=base.kafka.bootstrap,
             xmpp=DOMAIN,
             secrets=folder / "secrets",
@@ -124,16 +126,19 @@ async def test_the_stream_is_worked_exactly_once_with_the_rights_that_provisioni
         with RunFolder(folder / "run") as run:
             stack = Stack(run, plan, lambda text: None)
             async with stack.working(flights.sample_events(), 1000.0):
-                replay = Replay(stack.base.kafka, flights.endless_events(), 2, 1000.0, EVENTS)
+                named = islice(flights.name_origins(flights.week_of_events(1)), PLACED)
+                stream = chain(named, flights.endless_events())
+                replay = Replay(stack.base.kafka, stream, 2, 1000.0, EVENTS)
                 async with asyncio.timeout(60):
                     await replay.run()
                     await headless.wait_until_settled(stack, EVENTS)
                 a = stack.accounting
                 assert (a.events_in, a.open, a.duplicates) == (EVENTS, 0, 0)
+                assert (a.placed + a.reasons["unknown_place"], a.unplaced) == (PLACED, 0)
                 async with asyncio.timeout(30):
-                    while await _events_seen_by_analytics(stack.base.kafka) < EVENTS - a.unplaced:
+                    while await _events_seen_by_analytics(stack.base.kafka) < EVENTS:
                         await asyncio.sleep(0.1)
-                for name in ("geolane", "node-yyz-1", "router-1", "analytics-1"):
+                for name in ("geolane", "node-yyz-1", "router-1", "analytics-1", "geo-1"):
                     told = (run.settings / f"{name}.toml").read_text()
                     assert f'username = "{name}"' in told
                     assert USER not in told, "a process is not told how the admin logs in"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import csv
 import gzip
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from functools import cache
 from importlib.resources import files
@@ -24,6 +24,9 @@ class Airport(msgspec.Struct, frozen=True):
     city: str
     lat: float
     lon: float
+
+
+KeyedValue = tuple[bytes | None, bytes]
 
 
 @cache
@@ -73,6 +76,15 @@ def week_of_events(loop: int = 0) -> Iterator[tuple[bytes, bytes]]:
             "distance_mi": int(distance),
         }
         yield flight.encode(), orjson.dumps(event)
+
+
+def name_origins(events: Iterable[KeyedValue]) -> Iterator[KeyedValue]:
+    """The events with the name of their origin in place of its coordinates: of the city and of the
+    airport, in turn."""
+    for n, (key, value) in enumerate(events):
+        event = orjson.loads(value)
+        event["origin"] = {"place": event["origin_city" if n % 2 else "origin_iata"]}
+        yield key, orjson.dumps(event)
 
 
 def day_length_s(rate_eps: float) -> float:

@@ -37,7 +37,7 @@ from agents.core.model.placement import (
 )
 from agents.core.model.topology import (
     MAIN,
-    TOPICS_OF_ANALYTICS,
+    OPTIONAL_TOPICS,
     Partition,
     Site,
     WorkerKind,
@@ -361,12 +361,16 @@ async def test_topics_as_they_must_be_are_ok_and_low_limits_are_named(place: Pla
     assert [f for f in found.values() if f.level is not Level.OK] == []
 
 
-async def test_the_topics_of_analytics_are_missed_only_where_there_is_one(place: Place) -> None:
-    await place.make(*(Topic(name, 0, 0) for name in TOPICS_OF_ANALYTICS))
+async def test_topics_of_optional_workers_are_missed_only_where_there_is_one(place: Place) -> None:
+    await place.make(*(Topic(name, 0, 0) for name in OPTIONAL_TOPICS))
     keys = ("kafka topics", "fleet offsets")
     found = await look(place.kafka, *keys)
     named(found, "kafka topics", "all 8", level=Level.OK)
     assert "geolane-analytics" not in found["fleet offsets"].found
+    assert "geolane-geo" not in found["fleet offsets"].found
+    found = await look(place.kafka, *keys, workers=("node-a", "geo-1"))
+    named(found, "kafka topics", "geo.context is missing")
+    assert "geolane-geo" in found["fleet offsets"].found
     found = await look(place.kafka, *keys, workers=("node-a", "analytics-1"))
     named(found, "kafka topics", "hotspots is missing", "hotspots.state is missing")
     assert "geolane-analytics" in found["fleet offsets"].found
