@@ -13,6 +13,8 @@ from importlib.resources import files
 import msgspec
 import orjson
 
+from agents.local.demo.replay import KeyedValue
+
 _DATA = files("agents.local.demo") / "data"
 DAYS = 7
 
@@ -24,9 +26,6 @@ class Airport(msgspec.Struct, frozen=True):
     city: str
     lat: float
     lon: float
-
-
-KeyedValue = tuple[bytes | None, bytes]
 
 
 @cache
