@@ -234,3 +234,21 @@ def test_a_task_is_set_to_the_last_count_that_is_known() -> None:
     w.read(msgspec.structs.replace(w.inv, workers=w.without().workers))
     w.fair(30)
     assert "is not a valid lane" in ask(w, "reset hotspots"), "no worker has the task any more"
+
+
+def test_what_waits_for_geo_is_reset_by_its_name() -> None:
+    """As where the first geo worker comes after retention has taken some."""
+    w = World(nodes=2, lanes=4, geo=1)
+    w.fair(20)
+    w.tell(ev.AffiliationsRead({ANA: "owner"}))
+    unplaced = WorkerKind.GEO.partition(0)
+    seen = StreamsLooked({}, {unplaced: Extent(700, 900, 900)}, {unplaced: None})
+    w.tell(seen)
+    w.tell(seen)
+    [trouble] = w.core.news.troubles.list_worst_first()
+    assert "unplaced 0 cannot be processed" in trouble.text
+    assert "reset unplaced 0 fixes it" in trouble.text
+    ask(w, "reset raw 0 unplaced 0")
+    look = w.errands.pop().what
+    assert look == LookOver((WorkerKind.ROUTER.partition(0), unplaced))
+    assert "There is no unplaced partition '4'" in ask(w, "reset unplaced 4")
