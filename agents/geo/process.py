@@ -4,6 +4,7 @@ answers the leader's questions about places and traffic."""
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from agents.base import log
 from agents.base.errors import KafkaUnavailable
@@ -12,20 +13,48 @@ from agents.base.systemd_notify import Service
 from agents.core.model.topology import WorkerKind
 from agents.geo.desk import Desk
 from agents.geo.lookups import Lookups
-from agents.geo.providers import open_providers
+from agents.geo.providers import Providers, open_providers
 from agents.geo.stage import GeoStage
 from agents.kafka.geo_context import GeoContextWriter
-from agents.settings import Kafka, Settings
-from agents.worker.process import run_stage
+from agents.observe.metrics import declared as m
+from agents.observe.metrics.samples import Samples
+from agents.settings import Kafka, Settings, Worker
+from agents.worker.engine import Engine
+from agents.worker.process import run_worker
 from agents.worker.reader import count_partitions
+from agents.worker.worker_engine import WorkerEngine
 
 _REST_S = 1.0
 _log = log.get_logger("geo")
 
 
+class GeoEngine(Engine):
+    """The engine of a geo worker, which also tells what it asks of its providers."""
+
+    def __init__(
+        self,
+        kafka: Kafka,
+        worker: Worker,
+        stage: GeoStage,
+        boot: str,
+        providers: Providers,
+        leave: Callable[[], None],
+    ) -> None:
+        super().__init__(kafka, worker, stage, boot, leave=leave)
+        self._providers = providers
+
+    def add_metrics(self, worker: str, out: Samples) -> None:
+        for server in self._providers.servers:
+            out.add(m.MAPS_CALLS, server.counts.calls, worker, server.name)
+            out.add(m.MAPS_FAILED, server.counts.failed, worker, server.name)
+            out.add(m.MAPS_CIRCUIT_OPEN, server.circuit.is_open, worker, server.name)
+        if (budget := self._providers.budget) is not None:
+            out.add(m.MAPS_REFUSED, budget.refused, worker)
+
+
 async def run(settings: Settings, name: str, service: Service | None = None) -> None:
     """Work the partitions of events.unplaced as `geo-NAME` until cancelled or asked to leave.
-    Raises SettingsError, and the errors of `run_stage`."""
+    Raises SettingsError, and the errors of `run_worker`."""
     service = service or Service()
     geo, worker = settings.geo, settings.worker
     service.notify_status("opens its provider of maps")
@@ -41,9 +70,15 @@ async def run(settings: Settings, name: str, service: Service | None = None) -> 
         )
         context = GeoContextWriter(settings.kafka)
         desk = Desk(providers, context.put)
+
+        def make_engine(boot: str, leave: Callable[[], None]) -> WorkerEngine:
+            return GeoEngine(settings.kafka, worker, stage, boot, providers, leave)
+
         async with asyncio.TaskGroup() as tasks:
             writing = tasks.create_task(context.run())
-            await run_stage(settings, WorkerKind.GEO.account(name), stage, service, desk.answer)
+            await run_worker(
+                settings, WorkerKind.GEO.account(name), make_engine, service, desk.answer
+            )
             writing.cancel()
     except BaseExceptionGroup as group:
         raise first_leaf_error(group) from None

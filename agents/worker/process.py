@@ -44,19 +44,15 @@ def new_boot() -> str:
 
 
 async def run_stage(
-    settings: Settings,
-    account: str,
-    stage: Stage,
-    service: Service | None = None,
-    answer_geo: AnswerGeo = refuse_geo,
+    settings: Settings, account: str, stage: Stage, service: Service | None = None
 ) -> None:
-    """Run the worker `account` whose engine turns records into others by `stage`. `answer_geo`:
-    answers the leader's questions to a geo worker. Raises as `run_worker`."""
+    """Run the worker `account` whose engine turns records into others by `stage`. Raises as
+    `run_worker`."""
 
     def make_engine(boot: str, leave: Callable[[], None]) -> WorkerEngine:
         return Engine(settings.kafka, settings.worker, stage, boot, leave=leave)
 
-    await run_worker(settings, account, make_engine, service, answer_geo)
+    await run_worker(settings, account, make_engine, service)
 
 
 async def run_worker(
@@ -67,8 +63,10 @@ async def run_worker(
     answer_geo: AnswerGeo = refuse_geo,
 ) -> None:
     """Work as `account` (`node-iad-1`) until cancelled, or until `service` asks to leave and
-    everything is handed over. Raises LeaseLost: the process must end, and a new one may start; also
-    NameTaken, SettingsError."""
+    everything is handed over. `answer_geo`: answers the leader's questions to a geo worker.
+
+    Raises LeaseLost: the process must end, and a new one may start; also NameTaken,
+    SettingsError."""
     service = service or Service()
     tune_interpreter()
     boot = new_boot()

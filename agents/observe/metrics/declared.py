@@ -243,6 +243,12 @@ GEO_CALLS = _gauge(
     "geo_calls", "calls of the provider of travel times this day, as the geo worker last told"
 )
 GEO_DAILY_CALLS = _gauge("geo_daily_calls", "how many it may make in a day; 0: no limit")
+MAPS_CALLS = _counter("maps_calls", "requests to a server of maps", "worker", "server")
+MAPS_FAILED = _counter("maps_failed", "of these, without a usable answer", "worker", "server")
+MAPS_REFUSED = _counter("maps_refused", "requests that the budget did not allow", "worker")
+MAPS_CIRCUIT_OPEN = _gauge(
+    "maps_circuit_open", "1 while a server is left alone after faults", "worker", "server"
+)
 JOURNAL_DROPPED = _counter(
     "journal_dropped", "entries that the journal dropped (notes, ticks)", "what"
 )
@@ -319,6 +325,7 @@ COORDINATOR = (
     REFUSED,
 )
 WITH_GEO = (TRAFFIC_INDEX, GEO_QUESTIONS, GEO_CALLS, GEO_DAILY_CALLS)
+GEO_WORKER = (MAPS_CALLS, MAPS_FAILED, MAPS_REFUSED, MAPS_CIRCUIT_OPEN)
 FLINK = (FLINK_JOB_UP, FLINK_RESTARTS, FLINK_CHECKPOINT_AGE)
 IN_PROCESS = (EVENTS_DROPPED,)
-ALL = (*EVERY_PROCESS, *WORKER, *IN_PROCESS, *FLINK, *COORDINATOR, *WITH_GEO)
+ALL = (*EVERY_PROCESS, *WORKER, *GEO_WORKER, *IN_PROCESS, *FLINK, *COORDINATOR, *WITH_GEO)

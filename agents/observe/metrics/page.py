@@ -11,6 +11,7 @@ from agents.observe.metrics.declared import (
     COORDINATOR,
     EVERY_PROCESS,
     FLINK,
+    GEO_WORKER,
     IN_PROCESS,
     WITH_GEO,
     WORKER,
@@ -21,6 +22,7 @@ BEGIN, END = "<!-- made from agents/observe/metrics/declared.py -->\n", "<!-- en
 _PARTS = (
     ("Every process", EVERY_PROCESS),
     ("Workers: nodes, routers, analytics, geo", WORKER),
+    ("Geo workers with an online provider", GEO_WORKER),
     ("Analytics in process", IN_PROCESS),
     ("Analytics on Flink", FLINK),
     ("The coordinator", COORDINATOR),

@@ -114,6 +114,7 @@ def test_names_are_prometheus_own_way() -> None:
         assert not re.search(r"_(ms|eps|mb|percent)(_|$)", m.name), "base units"
         assert set(m.labels) <= {
             "worker",
+            "server",
             "topic",
             "partition",
             "kind",
