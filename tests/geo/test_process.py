@@ -15,7 +15,7 @@ from tests.geo.test_stage import InTable
 async def test_metrics_of_each_server() -> None:
     photon = Online("Photon", "http://127.0.0.1:1")
     photon.counts.calls, photon.counts.failed = 7, 2
-    photon.refuse_for(60.0)
+    photon.refuse_for(60.0, "it is away")
     geocoder = TableGeocoder()
     providers = Providers(geocoder, geocoder, geocoder, None, (photon,))
     stage = GeoStage(InTable(), 1, 1000, 0, 1.0)
