@@ -15,7 +15,7 @@ from agents.base.tls import verifying_context
 from agents.base.token_bucket import TokenBucket
 from agents.geo.apple.budget import Budget, Left, Priority
 from agents.geo.apple.client import AppleClient
-from agents.geo.apple.maps import ATTRIBUTION, AppleGeocoder, AppleTravelTimes, provider_name
+from agents.geo.apple.maps import NAME, AppleGeocoder, AppleTravelTimes, provider_name
 from agents.geo.apple.tokens import read_key
 from agents.geo.cache import CachedGeocoder
 from agents.geo.offline import OfflineGeocoder
@@ -51,8 +51,9 @@ class ProviderFigures:
 @dataclass(frozen=True, slots=True)
 class Providers:
     """`events` finds the places of events.unplaced, `people` answers somebody who waits, `names`
-    names lanes and hotspots: they are one provider with three priorities in its budget.
-    `travel_times`: None if none are used."""
+    names lanes and hotspots: they are one provider with three priorities in its budget. The answers
+    of `names` are always fresh, since whoever asks keeps them. `travel_times`: None if none are
+    used."""
 
     events: Geocoder
     people: Geocoder
@@ -84,6 +85,8 @@ def open_providers(geo: settings.Geo, now: Callable[[], float] = time.time) -> P
 
     Blocks: files are read. Raises SettingsError."""
     apple = connect_apple(geo.apple, now) if "apple" in (geo.geocoder, geo.travel_times) else None
+    if apple is not None:
+        _tell_terms(geo)
     servers = [apple.online] if apple else []
     travel_times: TravelTimes | None = None
     if geo.travel_times == "apple" and apple is not None:
@@ -97,7 +100,7 @@ def open_providers(geo: settings.Geo, now: Callable[[], float] = time.time) -> P
         return Providers(
             CachedGeocoder(AppleGeocoder(apple, Priority.EVENT), now),
             CachedGeocoder(AppleGeocoder(apple, Priority.PERSON), now),
-            CachedGeocoder(AppleGeocoder(apple, Priority.NAME, cities_only=True), now),
+            AppleGeocoder(apple, Priority.NAME, cities_only=True),
             travel_times,
             tuple(servers),
             budget,
@@ -105,13 +108,27 @@ def open_providers(geo: settings.Geo, now: Callable[[], float] = time.time) -> P
     geocoder: Geocoder
     if geo.geocoder == "photon":
         servers.append(connect_server(geo, "photon", geo.photon.url, geo.photon.ca_file))
-        geocoder = CachedGeocoder(PhotonGeocoder(servers[-1], now), now)
+        geocoder = PhotonGeocoder(servers[-1], now)
     elif geo.geocoder == "nominatim":
         servers.append(connect_server(geo, "nominatim", geo.nominatim.url, geo.nominatim.ca_file))
-        geocoder = CachedGeocoder(NominatimGeocoder(servers[-1], now), now)
+        geocoder = NominatimGeocoder(servers[-1], now)
     else:
         geocoder = _open_offline()
-    return Providers(geocoder, geocoder, geocoder, travel_times, tuple(servers), budget)
+        return Providers(geocoder, geocoder, geocoder, travel_times, tuple(servers), budget)
+    cached = CachedGeocoder(geocoder, now)
+    return Providers(cached, cached, geocoder, travel_times, tuple(servers), budget)
+
+
+def _tell_terms(geo: settings.Geo) -> None:
+    """What choosing Apple means; or what a stand-in is."""
+    name, attribution = provider_name(geo.apple.url)
+    if name != NAME:
+        _log.warning("apple_maps_invented", url=geo.apple.url, text=attribution)
+        return
+    text = "Apple allows temporary storage only, no derived database and no bulk feed"
+    if geo.geocoder == "apple":
+        text += ", and events keep the coordinates that it gives for as long as your topics do"
+    _log.warning("apple_maps_terms", text=f"{text}: read docs/maps.md")
 
 
 def connect_apple(apple: settings.Apple, now: Callable[[], float] = time.time) -> AppleClient:
@@ -119,17 +136,8 @@ def connect_apple(apple: settings.Apple, now: Callable[[], float] = time.time) -
     key = read_key(apple)
     budget = Budget(Path(apple.budget_file), apple.daily_calls, now)
     budget.check()
-    _, attribution = provider_name(apple.url)
-    if attribution == ATTRIBUTION:
-        _log.warning(
-            "apple_maps_terms",
-            text="Apple allows temporary storage only, no derived database and no bulk feed; "
-            "docs/maps.md has what geolane does about it",
-        )
-        name = "Apple Maps"
-    else:
-        _log.warning("apple_maps_invented", url=apple.url, text=attribution)
-        name = "the stand-in of Apple Maps"
+    is_apple = provider_name(apple.url)[0] == NAME
+    name = "Apple Maps" if is_apple else "the stand-in of Apple Maps"
     tls = verifying_context("geo.apple.url", "")
     return AppleClient.connect(Online(name, apple.url, tls, wall_clock=now), budget, key)
 
