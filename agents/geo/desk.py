@@ -9,7 +9,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
-from agents.base.errors import GeoError, ProviderUnavailable
+from agents.base import log
+from agents.base.errors import CommandRefused, GeoError, ProviderUnavailable
 from agents.base.text import to_one_line
 from agents.core.geo.context import ContextKind, GeoContext
 from agents.core.model.geo import (
@@ -35,11 +36,13 @@ from agents.core.model.geo import (
     traffic_index,
 )
 from agents.core.model.places import Place
+from agents.geo.lookups import describe_fault
 from agents.geo.providers import TRAFFIC_KEPT_S, Providers
 
 ANSWER_S = 15.0
 """The leader waits a little longer. What is not known by then is left out of the answer."""
 AT_ONCE = 4
+_log = log.get_logger("geo")
 _LANE = lane_key(0).removesuffix("0")
 NOT_ASKED_S = 600.0
 """How long a reason that a repeated question does not mend is to hold."""
@@ -59,7 +62,16 @@ class Desk:
         self._providers, self._tell, self._now = providers, tell, now
 
     async def answer(self, command: GeoCommand) -> GeoAnswer:
-        """The answer, within about ANSWER_S."""
+        """The answer, within about ANSWER_S. Raises CommandRefused if a bug of ours prevents it:
+        the worker goes on."""
+        try:
+            return await self._answer(command)
+        except Exception as e:  # noqa: BLE001 - the boundary: it is logged and reported
+            where = describe_fault(e)
+            _log.error("question_failed", command=type(command).__name__, error=where)
+            raise CommandRefused("internal-server-error", where) from None
+
+    async def _answer(self, command: GeoCommand) -> GeoAnswer:
         match command:
             case TrafficCommand():
                 return await self._answer_traffic(command.lanes)

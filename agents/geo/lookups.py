@@ -6,14 +6,19 @@ are."""
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
+from pathlib import Path
 
+from agents.base import log
 from agents.base.errors import PlaceUnknown, ProviderUnavailable
+from agents.base.text import to_one_line
 from agents.core.model.places import Place
 from agents.geo.provider import Geocoder
 
+_log = log.get_logger("geo")
 AT_ONCE = 16
 LOOK_S = 1.0
 """After this time a batch goes on with what has been found. What was asked meanwhile is known when
@@ -30,6 +35,15 @@ class Found:
 
     answers: dict[str, Place | str]
     waits: str = ""
+
+
+def describe_fault(error: Exception) -> str:
+    """A bug's kind and place in the code. Not its message: that may hold a secret."""
+    if isinstance(error, ExceptionGroup):
+        return describe_fault(error.exceptions[0])
+    frames = traceback.extract_tb(error.__traceback__)
+    at = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{at}"
 
 
 class Lookups:
@@ -78,6 +92,10 @@ class Lookups:
                 answers[text] = str(e)
             except ProviderUnavailable as e:
                 waits.append(str(e))
+            except Exception as e:  # noqa: BLE001 - a bug: one event must not end the worker
+                where = describe_fault(e)
+                _log.error("lookup_failed", place=to_one_line(text, 80), error=where)
+                answers[text] = f"a fault of the provider or of ours: {where}"
             if waits:
                 return
             await asyncio.sleep(0)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from agents.base.errors import PlaceUnknown, ProviderUnavailable
+from agents.base.errors import CommandRefused, PlaceUnknown, ProviderUnavailable
 from agents.core.geo.context import ContextKind, GeoContext, decode_record
 from agents.core.model.geo import (
     VALID_S,
@@ -160,6 +160,16 @@ async def test_places_for_people() -> None:
     nowhere = await d.answer(PlaceCommand(1, "B", "Atlantis"))
     assert nowhere == PlaceAnswer(None, reason="there is no such place")
     assert not told, "nobody else needs it"
+
+
+async def test_a_bug_is_refused_and_the_worker_goes_on() -> None:
+    d, _ = desk(Roads({1.0: KeyError("a secret"), 2.0: [minute(60)]}))
+    with pytest.raises(
+        CommandRefused, match=r"internal-server-error: KeyError at test_desk.py"
+    ) as e:
+        await d.answer(traffic(1.0))
+    assert "secret" not in str(e.value)
+    assert await d.answer(traffic(2.0))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from agents.core.model.places import Place
 from agents.geo import lookups
 from agents.geo.lookups import Found, Lookups
 from tests.geo.support import CHICAGO, PARIS, TableGeocoder
@@ -24,6 +25,20 @@ async def test_places_and_reasons() -> None:
         {"Chicago": CHICAGO, "Atlantis": "there is no such place", "Paris": PARIS}
     )
     assert await find(TableGeocoder()) == Found({})
+
+
+async def test_a_bug_on_one_text_costs_one_event() -> None:
+    class Buggy(TableGeocoder):
+        async def find(self, text: str, country: str = "") -> Place:
+            if text == "\N{ZERO WIDTH JOINER}":
+                raise IndexError("a secret")
+            return await super().find(text, country)
+
+    found = await find(Buggy(), "Chicago", "\N{ZERO WIDTH JOINER}", "Paris")
+    told = str(found.answers["\N{ZERO WIDTH JOINER}"])
+    assert told.startswith("a fault of the provider or of ours: IndexError at test_lookups.py:")
+    assert "secret" not in told
+    assert (len(found.answers), found.waits) == (3, "")
 
 
 async def test_slow_answers_are_asked_side_by_side() -> None:
