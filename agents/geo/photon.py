@@ -20,6 +20,9 @@ from agents.geo.online import Online, Refusal
 from agents.geo.provider import check_point
 
 T = TypeVar("T")
+_ENGLISH = {"accept-language": "en"}
+"""Names in English where there are some. Photon's parameter `lang` is refused by a server that has
+no English names; the header is not."""
 ATTRIBUTION = "© OpenStreetMap contributors"
 KEPT_S = 86_400.0
 RESULTS = 10
@@ -37,14 +40,14 @@ class PhotonGeocoder:
 
     async def find(self, text: str, country: str = "") -> Place:
         asked = check_place_text(text)
-        params = {"q": asked, "limit": str(RESULTS), "lang": "en"}
+        params = {"q": asked, "limit": str(RESULTS)}
         got = await _ask(self.online, "/api", params, _Features)
         # The parameter `countrycode` is not used: a Photon before 0.7 refuses what it does not know
         return _choose(self._to_places(got), asked, country, self.name)
 
     async def name_at(self, lat: float, lon: float) -> Place:
         check_point(lat, lon)
-        params = {"lat": f"{lat:.6f}", "lon": f"{lon:.6f}", "lang": "en"}
+        params = {"lat": f"{lat:.6f}", "lon": f"{lon:.6f}"}
         got = await _ask(self.online, "/reverse", params, _Features)
         return _choose(self._to_places(got), f"{lat:g},{lon:g}", "", self.name)
 
@@ -159,7 +162,7 @@ class NominatimGeocoder:
         )
 
 
-_NOMINATIM = {"format": "jsonv2", "addressdetails": "1", "accept-language": "en"}
+_NOMINATIM = {"format": "jsonv2", "addressdetails": "1"}
 
 
 class _Address(msgspec.Struct):
@@ -192,7 +195,7 @@ def _precision_of_rank(rank: int | None) -> Precision:
 
 async def _ask(online: Online, path: str, params: dict[str, str], answer: type[T]) -> T:
     """Raises PlaceUnknown if the server refuses the question, ProviderUnavailable."""
-    got = await online.request(path, answer, params=params)
+    got = await online.request(path, answer, params=params, headers=_ENGLISH)
     if not isinstance(got, Refusal):
         return got
     if got.status == 400:
