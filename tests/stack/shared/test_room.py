@@ -54,6 +54,19 @@ async def test_a_member_looks_and_an_admin_drains(running: Running) -> None:
         await ana.wait_for_message(running.bot("takes lanes again"))
 
 
+async def test_places_are_found_without_a_geo_worker(running: Running) -> None:
+    async with OperatorClient(running.login("guest"), "guest") as guest:
+        await guest.join_room()
+        for question, answer in (
+            ("!place Springfield, Illinois", r"39\.8017, -89\.6437 \(precision: city\)"),
+            ("!place -33.9,18.4", "Cape Town, Western Cape, ZA"),
+            ("!place null", "stands for no value"),
+            ("!place Münhcen, Germany", 'No place called "Münhcen" in Germany is known'),
+        ):
+            await guest.send_to_room(question)
+            await guest.wait_for_message(running.bot(answer), 60)  # the table is made first
+
+
 async def test_pictures_are_answered_with_a_link_to_a_png(running: Running) -> None:
     async with OperatorClient(running.login("guest"), "guest") as guest:
         await guest.join_room()
