@@ -9,7 +9,7 @@ import asyncio
 import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from agents.base import log
@@ -30,11 +30,16 @@ _GRACE_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """`answers`: by text, a place or the reason why there is none. Texts may be missing; `waits`
-    is the reason if the provider does not answer now, for people."""
+    """`answers`: by text, a place or the reason why there is none. `refused`: by text, why the
+    provider does not answer now, for people. Texts that were not asked are in neither."""
 
     answers: dict[str, Place | str]
-    waits: str = ""
+    refused: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def waits(self) -> str:
+        """Why the rest waits; empty if only time was short."""
+        return next(iter(self.refused.values()), "")
 
 
 def describe_fault(error: Exception) -> str:
@@ -62,28 +67,28 @@ class Lookups:
         try:
             return asked.result(LOOK_S + FIRST_S + _GRACE_S)
         except (TimeoutError, CancelledError):
-            return Found({}, "the process is too busy, or ends")
+            return Found({}, {texts[0]: "the process is too busy, or ends"})
 
     async def _find(self, texts: Sequence[str]) -> Found:
         answers: dict[str, Place | str] = {}
-        waits: list[str] = []
+        refused: dict[str, str] = {}
         left, first = iter(texts), texts[0]
         try:
             async with asyncio.timeout(LOOK_S), asyncio.TaskGroup() as asks:
                 for _ in range(min(AT_ONCE, len(texts))):
-                    asks.create_task(self._ask(left, answers, waits))
+                    asks.create_task(self._ask(left, answers, refused))
         except TimeoutError:
             pass
-        if first not in answers and not waits:
+        if first not in answers and not refused:
             try:
                 async with asyncio.timeout(FIRST_S):
-                    await self._ask(iter((first,)), answers, waits)
+                    await self._ask(iter((first,)), answers, refused)
             except TimeoutError:
-                waits.append(f"{self._geocoder.name} has not answered for {FIRST_S:g} s")
-        return Found(answers, waits[0] if waits else "")
+                refused[first] = f"{self._geocoder.name} has not answered for {FIRST_S:g} s"
+        return Found(answers, refused)
 
     async def _ask(
-        self, left: Iterator[str], answers: dict[str, Place | str], waits: list[str]
+        self, left: Iterator[str], answers: dict[str, Place | str], refused: dict[str, str]
     ) -> None:
         for text in left:
             try:
@@ -91,11 +96,11 @@ class Lookups:
             except PlaceUnknown as e:
                 answers[text] = str(e)
             except ProviderUnavailable as e:
-                waits.append(str(e))
+                refused[text] = str(e)
             except Exception as e:  # noqa: BLE001 - a bug: one event must not end the worker
                 where = describe_fault(e)
                 _log.error("lookup_failed", place=to_one_line(text, 80), error=where)
                 answers[text] = f"a fault of the provider or of ours: {where}"
-            if waits:
+            if refused:
                 return
             await asyncio.sleep(0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from itertools import chain, zip_longest
 from typing import Any, Protocol
 
 import msgspec
@@ -39,6 +40,10 @@ GIVES_UP_AFTER_S = 600.0
 """A process gives no event up before it has run for this time: after a long stop, all that waits
 is old."""
 _KEPT = frozenset({REPLAYS, DIED})
+
+
+Read = tuple[Any, Event | Rejected]
+"""A record (Any: aiokafka has no types), and what it is."""
 
 
 class Finder(Protocol):
@@ -75,21 +80,22 @@ class GeoStage:
         """Nothing to do: nothing is remembered of partitions."""
 
     def process_batch(self, got: Mapping[int, Inputs], out: Outbox) -> list[tuple[int, Tally]]:
-        return [(n, self._place_records(n, records, out)) for n, records in got.items()]
+        read = {n: [(r, self._read_event(r)) for r in records] for n, records in got.items()}
+        # The first of each partition come first: without them, nothing of it goes on.
+        turns = zip_longest(*(map(_place_of, events) for events in read.values()))
+        found = self._finder.find_places(list(filter(None, dict.fromkeys(chain(*turns)))))
+        return [(n, self._place_events(n, events, found, out)) for n, events in read.items()]
 
-    def _place_records(self, n: int, records: Inputs, out: Outbox) -> Tally:
-        tally, out.of = Tally(raw_ms=[r.timestamp for r in sample_records(records)]), n
-        events = [self._read_event(r) for r in records]
-        places = dict.fromkeys(e.place for e in events if isinstance(e, Event) and e.place)
-        found = self._finder.find_places(list(places))
-        given_up = self._given_up_before_ms(found)
-        for r, event in zip(records, events, strict=True):
+    def _place_events(self, n: int, events: Sequence[Read], found: Found, out: Outbox) -> Tally:
+        tally, out.of = Tally(raw_ms=[r.timestamp for r, _ in sample_records(events)]), n
+        given_up = self._give_up_before_ms()
+        for r, event in events:
             place, flaw = None, event if isinstance(event, Rejected) else None
             if isinstance(event, Event) and event.place:
                 answer = found.answers.get(event.place)
-                if answer is None and r.timestamp < given_up:
+                if r.timestamp < given_up and (why := found.refused.get(event.place)):
                     wait = format_duration(self._wait_s)
-                    answer = f"it could not be looked up within {wait}: {found.waits}"
+                    answer = f"it could not be looked up within {wait}: {why}"
                 if answer is None:
                     tally.upto, tally.waits = r.offset, self._describe_wait(found)
                     break
@@ -119,11 +125,10 @@ class GeoStage:
             r.value, r.timestamp, self._max_bytes, self._future_limit_ms
         )
 
-    def _given_up_before_ms(self, found: Found) -> float:
-        """Events that were appended before this time and cannot be asked for now are given up."""
-        if not found.waits or time.monotonic() < self._gives_up_from:
-            return 0.0
-        return (time.time() - self._wait_s) * 1000
+    def _give_up_before_ms(self) -> float:
+        """What was appended before this time and is not answered now is given up."""
+        begun = time.monotonic() >= self._gives_up_from
+        return (time.time() - self._wait_s) * 1000 if begun else 0.0
 
     def _describe_wait(self, found: Found) -> str:
         why = found.waits or "the provider is slow"
@@ -155,6 +160,12 @@ class GeoStage:
     def _choose_partition(self, src: bytes) -> int:
         topic, _, n = src.rpartition(b"/")[0].rpartition(b"/")
         return int(n) % self._raw_partitions if topic == self._topics.raw.encode() else 0
+
+
+def _place_of(read: Read) -> str:
+    """The place to look up; empty if there is none."""
+    event = read[1]
+    return event.place if isinstance(event, Event) else ""
 
 
 def _raw_key(r: Any) -> bytes | None:

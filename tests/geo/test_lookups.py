@@ -53,7 +53,7 @@ async def test_slow_answers_are_asked_side_by_side() -> None:
 async def test_a_provider_that_is_away_is_asked_little_and_its_reason_is_told() -> None:
     geocoder = TableGeocoder(away="used up")
     found = await find(geocoder, *(f"place {i}" for i in range(1000)))
-    assert found == Found({}, "used up")
+    assert (found.answers, found.waits) == ({}, "used up")
     assert geocoder.asked.total() <= lookups.AT_ONCE
 
 
@@ -74,7 +74,7 @@ async def test_a_provider_that_is_silent_does_not_hold_the_worker(
     monkeypatch.setattr(lookups, "LOOK_S", 0.05)
     monkeypatch.setattr(lookups, "FIRST_S", 0.1)
     found = await find(TableGeocoder(slow_s=60), "Chicago", "Paris")
-    assert found == Found({}, "table has not answered for 0.1 s")
+    assert found == Found({}, {"Chicago": "table has not answered for 0.1 s"})
 
 
 async def test_the_loop_serves_others_meanwhile() -> None:

@@ -31,12 +31,14 @@ class InTable:
 
     away: str = ""
     last: str = ""
+    asked: list[list[str]] = field(default_factory=list)
 
     def find_places(self, texts: Sequence[str]) -> Found:
+        self.asked.append(list(texts))
         answers: dict[str, Any] = {}
         for text in texts:
             if self.away and text == (self.last or text):
-                return Found(answers, self.away)
+                return Found(answers, {text: self.away})
             try:
                 answers[text] = TABLE.get(check_place_text(text), "there is no such place")
             except PlaceUnknown as e:
@@ -190,6 +192,8 @@ def test_what_has_waited_for_too_long_becomes_a_dead_letter(
         "'Chicago': it could not be looked up within 60 min: no calls are left",
     )
     assert (r.tally.dead, r.tally.upto) == (1, 1)
+    unasked = Record(unplaced(3, "Paris"), 1, timestamp=old.timestamp)
+    assert run(old, unasked, finder=away).tally.upto == 1, "only what was asked is given up"
     assert not run(old, finder=InTable()).dead, "what can be asked is never given up"
 
 
@@ -198,3 +202,18 @@ def test_what_events_raw_would_refuse_is_a_dead_letter() -> None:
     out._limits = {"events.raw": Limit(record=100, batch=100)}
     r = run(Record(unplaced(1)), out=out)
     assert reason(r.dead[0])[0] == "too_large"
+
+
+def test_partitions_are_looked_up_together_and_go_on_on_their_own() -> None:
+    finder = InTable("no calls are left", "Paris")
+    stage = GeoStage(finder, 4, 100_000, 300_000, 3600.0)
+    got = {
+        0: [Record(unplaced(1)), Record(unplaced(2), 1)],
+        5: [Record(unplaced(3, "Paris")), Record(unplaced(4), 1)],
+    }
+    out = outbox(1 << 20)
+    tallies = dict(stage.process_batch(got, out))
+    assert (tallies[0].out, tallies[0].upto) == (2, None)
+    assert (tallies[5].out, tallies[5].upto) == (0, 0)
+    assert finder.asked == [["Chicago", "Paris"]]
+    assert out.writers == {("events.raw", 3): {0}}
