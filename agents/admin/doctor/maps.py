@@ -1,14 +1,18 @@
 """The servers of maps that the settings choose: whether they answer; and of Apple Maps the key, the
 budget and the clock.
 
-Apple is asked for a token, once, and that call is counted in the budget like any other."""
+Apple is asked for a token, once, unless the budget is used up. That call is not counted there: the
+doctor changes nothing, and a file that it made could belong to another user than the workers'."""
 
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+import msgspec
 
 from agents import settings
 from agents.admin.doctor.check import Check
@@ -32,6 +36,7 @@ class MapsCheck:
 
     def __init__(self, geo: settings.Geo, who: Whom, now: Callable[[], float] = time.time) -> None:
         self._geo, self._who, self._now = geo, who, now
+        self._budget = Budget(Path(geo.apple.budget_file), geo.apple.daily_calls, now)
         self._apple_online: Online | None = None
 
     def list_checks(self) -> list[Check]:
@@ -75,17 +80,20 @@ class MapsCheck:
         return read_key(apple)
 
     async def _check_budget(self) -> Verdict:
-        apple = self._geo.apple
-        budget = Budget(Path(apple.budget_file), apple.daily_calls, self._now)
-        return judge_budget(await asyncio.to_thread(budget.look), apple.daily_calls, budget.file)
+        left = await asyncio.to_thread(self._budget.look)
+        return judge_budget(left, self._budget.daily_calls, self._budget.file)
 
     async def _check_apple(self) -> Verdict:
-        client = await asyncio.to_thread(connect_apple, self._geo.apple, self._now)
-        if (await client.budget.left()).calls_left < 1:
+        if (await asyncio.to_thread(self._budget.look)).calls_left < 1:
             raise NotLookedAt("the budget allows no call now")
-        self._apple_online = client.online
-        begun = time.monotonic()
-        await client.tokens.get()
+        with tempfile.TemporaryDirectory() as folder:
+            apple = msgspec.structs.replace(
+                self._geo.apple, budget_file=f"{folder}/budget.json", daily_calls=1000
+            )
+            client = await asyncio.to_thread(connect_apple, apple, self._now)
+            self._apple_online = client.online
+            begun = time.monotonic()
+            await client.tokens.get()
         return ok(f"{client.online.name} accepts the key ({_ms_since(begun)})")
 
     async def _check_clock(self) -> Verdict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,7 @@ from agents import settings
 from agents.admin.doctor.judge.roles import Whom, with_passwords
 from agents.admin.doctor.judge.verdict import Finding, Level
 from agents.admin.doctor.maps import MapsCheck
+from agents.geo.apple.budget import Budget, Priority
 from agents.local.demo.maps.apple_maps import KEY_FILE, AppleMaps
 from agents.local.demo.maps.http_stand_in import Fault
 from agents.settings import Settings
@@ -32,15 +34,15 @@ async def test_without_a_server_there_is_nothing_to_look_at() -> None:
     assert await examine(settings.Geo()) == {}
 
 
-async def test_all_of_apple_is_ok_and_costs_one_call(tmp_path: Path) -> None:
+async def test_all_of_apple_is_ok_with_one_call_and_nothing_is_written(tmp_path: Path) -> None:
     async with started("apple", tmp_path) as server:
         found = await examine(settings_for("apple", server))
         assert {key: f.level for key, f in found.items()} == dict.fromkeys(
             ("maps apple key", "maps apple budget", "maps apple", "maps apple clock"), Level.OK
         )
+        assert "0 calls since midnight UTC, of 20,000" in found["maps apple budget"].found
         assert [r.path for r in server.requests] == ["/v1/token"]
-        again = await examine(settings_for("apple", server))
-        assert "1 call since midnight UTC, of 20,000" in again["maps apple budget"].found
+        assert os.listdir(tmp_path) == [KEY_FILE]
 
 
 async def test_a_key_of_another_team_is_named(tmp_path: Path) -> None:
@@ -85,6 +87,7 @@ async def test_a_budget_that_is_used_up_is_named_and_not_exceeded(tmp_path: Path
         assert isinstance(server, AppleMaps)
         geo = settings_for("apple", server, daily_calls=1)
         assert (await examine(geo))["maps apple"].level is Level.OK
+        await Budget(Path(geo.apple.budget_file), 1, lambda: NOW).take(Priority.PERSON)
         found = await examine(geo)
         named(found, "maps apple budget", "used up for now", level=Level.WARNING)
         named(found, "maps apple", "the budget allows no call now", level=Level.SKIPPED)
@@ -98,6 +101,7 @@ async def test_a_quota_that_apple_says_is_used_up_is_named(tmp_path: Path) -> No
         server.access.daily_quota = 0
         geo = settings_for("apple", server)
         named(await examine(geo), "maps apple", "quota is used up")
+        await Budget(Path(geo.apple.budget_file), 1, lambda: NOW).end_day()
         named(await examine(geo), "maps apple budget", "quota is used up", level=Level.WARNING)
 
 
@@ -156,4 +160,4 @@ async def test_looking_leaves_the_budget_of_the_worker_as_it_is(tmp_path: Path) 
         figures = await providers.figures()
         await providers.close()
         assert figures.budget is not None
-        assert figures.budget.calls == 4  # two tokens, two places
+        assert figures.budget.calls == 3  # a token, two places
