@@ -37,8 +37,10 @@ def place(
 ) -> None:
     """Find a place by its name ("Springfield, Illinois"), or name the one at coordinates
     (39.8,-89.6)."""
+    from agents.base import log
     from agents.core.model.places import describe_place
 
+    log.setup("place")  # on standard error: that the table is being made takes some seconds
     found, attribution = asyncio.run(_find_place(" ".join(words), country, settings, sets))
     if as_json:
         row = asdict(found) | {"expires_at": found.expires_at or None, "attribution": attribution}

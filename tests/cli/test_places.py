@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from agents.__main__ import main
+from agents.local.demo.maps.apple_maps import AppleMaps
 
 
 def run(*words: str) -> tuple[int, str, str]:
@@ -50,3 +53,25 @@ def test_a_reason_where_there_is_no_place(words: tuple[str, ...], reason: str) -
     code, out, err = run(*words)
     assert (code, out) == (2, "")
     assert reason in err
+
+
+async def test_the_provider_of_the_settings_answers_and_is_named(tmp_path: Path) -> None:
+    async with AppleMaps.started(tmp_path) as server:
+        apple = server.settings
+        file = tmp_path / "geolane.toml"
+        file.write_text(
+            f"""[geo]
+geocoder = "apple"
+[geo.apple]
+url = "{apple.url}"
+team_id = "{apple.team_id}"
+key_id = "{apple.key_id}"
+key_file = "{apple.key_file}"
+budget_file = "{apple.budget_file}"
+"""
+        )
+        code, out, err = await asyncio.to_thread(run, "Dallas", "--settings", str(file))
+    assert code == 0, err
+    assert "Source: invented, invented by geolane's demonstration" in out
+    for secret in (apple.team_id, apple.key_id):
+        assert secret not in out + err
