@@ -121,6 +121,18 @@ def test_a_lane_follows_its_leader_to_another_broker() -> None:
     assert w.core.placing.inputs.data.leaders[0] == 5
 
 
+def test_a_broker_that_moves_to_another_site_takes_its_lanes_along() -> None:
+    """Under the same id: its address, its rack and all round trips to it are other ones."""
+    w, probes = world({"node-0": 1.0, "node-1": 80.0})
+    assert nodes_of(w) == {"node-0": LANES}
+    probes.rtt_ms.update({("node-0", 2): 80.0, ("node-1", 2): 1.0})
+    probes.windows.clear()  # workers measure it anew at its new address
+    tell_leaders(w, dict.fromkeys(range(LANES), 2), {2: "s1"})
+    probes.run(60)
+    assert nodes_of(w) == {"node-1": LANES}
+    assert "to broker 2 at s1." in explained(w, 0)
+
+
 def test_a_broker_of_which_nothing_is_known_is_equally_near_to_all_nodes_and_this_is_said() -> None:
     w = World(nodes=3, lanes=LANES, data_at_kafka=True)
     w.fair(8)
