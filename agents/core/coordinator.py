@@ -384,10 +384,9 @@ class Coordinator:
         raise event.error  # the guard catches it and reports the failed plan
 
     def _handle_streams(self, event: StreamsLooked, now: Now) -> Iterable[Effect]:
-        data = self.placing.inputs.data
-        data.note_leaders(event.leaders, event.racks)
-        self.news.troubles.set_exactly(
-            TroubleKind.RACK_UNKNOWN, data.describe_unknown_racks(), now.s, Severity.WARNING
+        self.placing.inputs.data.note_leaders(event.leaders, event.racks)
+        self.lookout.watch_racks(
+            self.placing.inputs.data.describe_unknown_racks(event.racks), now.s
         )
         return self.lookout.check_topics(event, now.s)
 

@@ -73,22 +73,22 @@ class DataPaths:
         """The inventory's site that the broker's rack names; empty if it names none."""
         return find_site_of_rack(self.fleet.inventory, self.racks.get(broker, ""))
 
-    def describe_unknown_racks(self) -> dict[str, str]:
-        """The trouble of racks that name no site, by what it is about; empty if there is none. A
-        broker without a rack causes none: `status` says so until its round trips are measured."""
-        unknown = find_unknown_racks(self.fleet.inventory, self.racks) if self.at_kafka else {}
+    def describe_unknown_racks(self, there: Mapping[int, str]) -> str:
+        """The trouble of racks that name no site; empty if there is none. `there`: the racks of the
+        brokers that answer now. A missing rack is no trouble: `status` says so until the broker's
+        round trips are measured."""
+        unknown = find_unknown_racks(self.fleet.inventory, there) if self.at_kafka else {}
         racks = sorted(unknown.keys() - {""})
         if not racks:
-            return {}
+            return ""
         brokers = ", ".join(str(b) for b in sorted(b for r in racks for b in unknown[r])[:SHOWN])
         shown = ", ".join(f'"{to_one_line(rack, RACK_SHOWN)}"' for rack in racks[:SHOWN])
         more = " and more" if racks[SHOWN:] else ""
-        text = (
+        return (
             f"Kafka's racks {shown}{more} (broker {brokers}) name no site of the inventory. Until "
             "workers have measured the round trips, all nodes count as equally near to these "
             f"brokers. Add them to the [[site]] where they are: racks = [{shown}]."
         )
-        return {"": text}
 
     def paths_to(self, broker: int) -> Mapping[str, MeasuredPath]:
         """The round trips to this broker that were measured, by worker."""

@@ -17,6 +17,7 @@ from agents.core.model.feeds import Severity
 from agents.core.model.topology import WorkerKind, WorkerSpec, short_name
 
 FORGIVEN_S = 60.0  # a worker that gave an untrue answer has worked properly for this long
+RACKS_S = 60.0  # a broker that restarts is back by then
 ABSENT_S = 10.0  # a worker that restarts needs a moment
 
 
@@ -111,6 +112,16 @@ class Lookout:
             elif self.fleet.statuses[t.about].usable:
                 ended = f"{short_name(t.about)} works correctly again."
                 self.news.troubles.clear(t.kind, t.about, now, ended, holds_s=FORGIVEN_S)
+
+    def watch_racks(self, text: str, now: float) -> None:
+        """`text`: which racks name no site; empty if all do. A broker that restarts is away for a
+        while, and mends nothing."""
+        kind = troubles.TroubleKind.RACK_UNKNOWN
+        if text:
+            self.news.troubles.set(kind, "", text, now, Severity.WARNING)
+        else:
+            ended = "All of Kafka's racks name sites of the inventory now."
+            self.news.troubles.clear(kind, "", now, ended, holds_s=RACKS_S)
 
     def check_topics(self, seen: StreamsLooked, now: float) -> Iterator[Effect]:
         """Take a reading of the topics: adopt new raw partitions, and report what is wrong."""

@@ -14,6 +14,7 @@ import pytest
 
 from agents.core.fleet.placing_inputs import FleetChange
 from agents.core.fleet.topic_checks import StreamsLooked
+from agents.core.fleet.trouble_watch import RACKS_S
 from agents.core.fleet.troubles import TroubleKind
 from agents.core.model.messages import PathReport
 from agents.core.model.plan import PathBasis
@@ -162,9 +163,20 @@ def test_racks_that_name_no_site_are_one_trouble_until_the_inventory_lists_them(
     assert "name no site" in status(w)
     assert len([n for n in w.noted if n.kind == "alert" and "name no site" in n.text]) == 1
     site = replace(w.inv.sites["s2"], racks=("use1-az4", "x" * 500))
+    w.tell(StreamsLooked({}, {}, {}, racks={4: "s1"}))
+    w.now_s += RACKS_S / 2
+    w.tell(look)
+    w.now_s += RACKS_S
+    w.tell(look)
+    assert w.core.news.troubles.list_worst_first(), "brokers that restart mend nothing"
     w.read(msgspec.structs.replace(w.inv, sites={**w.inv.sites, "s2": site}))
     w.tell(look)
-    assert w.core.news.troubles.list_worst_first() == []
+    w.now_s += RACKS_S + 1
+    w.tell(look)
+    assert not any(
+        t.kind is TroubleKind.RACK_UNKNOWN for t in w.core.news.troubles.list_worst_first()
+    )
+    assert len([n for n in w.noted if n.kind == "alert" and "name no site" in n.text]) == 1
 
 
 def test_racks_do_not_matter_where_lanes_go_to_the_origin_of_events() -> None:
