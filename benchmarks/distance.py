@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import json
 import os
+import signal
 import statistics
 import sys
 import tempfile
@@ -385,6 +386,7 @@ def main() -> None:
     parser.add_argument("--any-load", action="store_true", help="measure on a busy machine, too")
     parser.add_argument("--no-write", action="store_true")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the servers, too
     load = os.getloadavg()[0] if options.any_load else wait_until_quiet()
     only = options.only.split(",")
     parts: dict[str, str] = {}
