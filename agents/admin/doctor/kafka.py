@@ -309,10 +309,13 @@ class KafkaCheck:
                 async with asyncio.timeout(10), open_probe(kwargs, address) as connection:
                     rtts = [await measure_rtt_ms(connection) for _ in range(PROBES)]
                     tcp_ms = read_tcp_rtt_ms(connection)
+                    metadata_ms = min([await _measure_metadata_ms(connection) for _ in range(3)])
             except (kafka_errors.KafkaError, OSError, TimeoutError) as e:
                 silent[host_and_port] = str(to_geolane_error(e, "does not answer a probe"))
                 return None
-            return RoundTrip(broker, host_and_port, statistics.median(rtts), min(rtts), tcp_ms)
+            return RoundTrip(
+                broker, host_and_port, statistics.median(rtts), min(rtts), tcp_ms, metadata_ms
+            )
 
         brokers = sorted(self.cluster.brokers.items())[:PATHS_AT_MOST]
         trips = await asyncio.gather(*(measure(*broker) for broker in brokers))
@@ -381,6 +384,13 @@ class KafkaCheck:
                 f"Describe --transactional-id {name}",
             )
         raise KafkaUnavailable(f"{name}: {error.__name__}")
+
+
+async def _measure_metadata_ms(connection: Any) -> float:
+    """The round trip of a request for metadata of no topic. Raises as `open_probe`."""
+    begun = time.perf_counter()
+    await connection.send(DescribeTopics([]))
+    return (time.perf_counter() - begun) * 1000
 
 
 def _address_from_text(text: str) -> tuple[str, int]:

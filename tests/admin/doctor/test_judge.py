@@ -484,6 +484,22 @@ def test_a_gap_between_the_broker_and_tcp_is_told(
     assert ("broker 3 (c:1)" in said and "proxy" in said) is between
 
 
+@pytest.mark.parametrize(
+    ("metadata_ms", "level"), [(0.4, OK), (9.0, OK), (60.8, WARNING), (None, OK)]
+)
+def test_a_proxy_that_answers_probes_itself_is_a_warning(
+    metadata_ms: float | None, level: Level
+) -> None:
+    trips = [RoundTrip(3, "c:1", 0.6, 0.3, 0.1, metadata_ms), RoundTrip(4, "d:1", 60, 60, 1, 61)]
+    verdict = kafka.judge_round_trips(trips, {})
+    assert verdict.level is level
+    assert verdict.found.startswith("broker 3 0.6 ms, broker 4 60.0 ms")
+    if level is WARNING:
+        assert "broker 3 (c:1): probes are answered after 0.3 ms" in verdict.found
+        assert "the broker answers after 60.8 ms" in verdict.found
+        assert "answers ApiVersions itself" in verdict.todo
+
+
 def test_many_brokers_are_told_in_a_line() -> None:
     trips = [RoundTrip(i, f"b{i}:1", 1.0 + i, 1.0 + i, 0.9 + i) for i in range(64)]
     assert kafka.judge_round_trips(trips, {}).found.endswith(", 56 more up to 64.0 ms")

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -321,6 +322,56 @@ async def test_a_proxy_on_the_way_is_told(server_folder: Path) -> None:
         f"broker 1 (127.0.0.1:{broker.proxy_port}) answers after 6",
         "a proxy, load balancer or TLS terminator is between",
         level=Level.OK,
+    )
+
+
+async def _answer_probes(
+    port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    """Pass requests on to `port`, one at a time, but answer each ApiVersions after the first."""
+    there_reader, there_writer = await asyncio.open_connection("127.0.0.1", port)
+    known: dict[bytes, bytes] = {}
+
+    async def read_frame(source: asyncio.StreamReader) -> bytes:
+        size = await source.readexactly(4)
+        return size + await source.readexactly(int.from_bytes(size))
+
+    try:
+        while True:
+            request = await read_frame(reader)
+            kind, number = request[4:8], request[8:12]  # key and version; correlation id
+            if (answer := known.get(kind)) is None:
+                there_writer.write(request)
+                answer = await read_frame(there_reader)
+                if kind[:2] == b"\0\x12":
+                    known[kind] = answer
+            writer.write(answer[:4] + number + answer[8:])
+            await writer.drain()
+    except (asyncio.IncompleteReadError, ConnectionError):
+        pass
+    finally:
+        writer.close()
+        there_writer.close()
+
+
+async def test_a_proxy_that_answers_probes_itself_is_a_warning(server_folder: Path) -> None:
+    broker, far = ProxiedBroker(server_folder / "kafka", heap_mb=256), ports.find_free_port()
+    async with DelayProxy([Link("far", far, broker.listener_port, 60)]):
+        server = await asyncio.start_server(
+            partial(_answer_probes, far), "127.0.0.1", broker.proxy_port
+        )
+        try:
+            await broker.start(120)
+            found = await look(broker.proxied, "kafka round trips")
+        finally:
+            broker.kill()
+            server.close()
+    named(
+        found,
+        "kafka round trips",
+        "probes are answered after",
+        "answers ApiVersions itself",
+        level=Level.WARNING,
     )
 
 

@@ -4,7 +4,7 @@ is a warning."""
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agents.admin.doctor.judge.verdict import Verdict, fault, merge_verdicts, ok, skipped, warning
 from agents.base.text import counted, to_one_line
@@ -403,24 +403,33 @@ GAP_MS, GAP_SHARE = 10.0, 0.5
 @dataclass(frozen=True, slots=True)
 class RoundTrip:
     """To one broker, from here. `rtt_ms`, `min_ms`: of requests that it answers at once, median and
-    minimum. `tcp_ms`: the least that TCP saw on the same connection; None if the system does not
-    tell."""
+    minimum, as workers' probes are. `tcp_ms`: the least that TCP saw on the same connection; None
+    if the system does not tell. `metadata_ms`: the minimum for another such request, which a proxy
+    that answers probes itself still passes on; None if it was not measured."""
 
     broker: int
     address: str
     rtt_ms: float
     min_ms: float
     tcp_ms: float | None
+    metadata_ms: float | None = None
 
     @property
     def behind_something(self) -> bool:
-        gap_ms = self.min_ms - self.tcp_ms if self.tcp_ms is not None else 0.0
-        return gap_ms > max(GAP_MS, GAP_SHARE * self.min_ms)
+        return self.tcp_ms is not None and _is_much_below(self.tcp_ms, self.min_ms)
+
+    @property
+    def answered_on_the_way(self) -> bool:
+        return self.metadata_ms is not None and _is_much_below(self.min_ms, self.metadata_ms)
+
+
+def _is_much_below(ms: float, other_ms: float) -> bool:
+    return other_ms - ms > max(GAP_MS, GAP_SHARE * other_ms)
 
 
 def judge_round_trips(found: Sequence[RoundTrip], silent: Mapping[str, str]) -> Verdict:
     """`silent`: address -> why it did not answer. What lies between is told, and is no warning:
-    placement rests on the brokers' own answers."""
+    placement rests on the brokers' own answers. It is one if it answers in their place."""
     near_first = sorted(found, key=lambda trip: trip.rtt_ms)
     texts = [f"broker {x.broker} {x.rtt_ms:.1f} ms" for x in near_first[:NAMED_AT_MOST]]
     if near_first[NAMED_AT_MOST:]:
@@ -436,10 +445,22 @@ def judge_round_trips(found: Sequence[RoundTrip], silent: Mapping[str, str]) -> 
         )
         if between[1:]:
             said += f"; {counted(len(between) - 1, 'more broker')} likewise"
-    if not silent:
-        return ok(said)
-    away = "; ".join(f"{address}: {why}" for address, why in list(silent.items())[:NAMED_AT_MOST])
-    return warning(f"{said}; {away}" if said else away, "look at that broker's log and load")
+    answered = [x for x in near_first if x.answered_on_the_way]
+    verdicts = [
+        warning(
+            f"broker {x.broker} ({x.address}): probes are answered after {x.min_ms:.1f} ms, but "
+            f"the broker answers after {x.metadata_ms:.1f} ms",
+            "a proxy on the way answers ApiVersions itself, so workers behind it report too short "
+            "round trips: let it pass them on, or connect workers to the broker without it",
+        )
+        for x in answered[:NAMED_AT_MOST]
+    ]
+    verdicts += [
+        warning(f"{address}: {why}", "look at that broker's log and load")
+        for address, why in list(silent.items())[:NAMED_AT_MOST]
+    ]
+    merged = merge_verdicts(said, *verdicts)
+    return merged if not (verdicts and said) else replace(merged, found=f"{said}; {merged.found}")
 
 
 def judge_buffers(far: Sequence[RoundTrip], configs: Sequence[Mapping[str, str] | None]) -> Verdict:
