@@ -44,14 +44,14 @@ class Running:
         self.killed: Counter[str] = Counter()  # processes, by name, and how often
 
     def replay(
-        self, events: int, stream: Iterator[KeyedValue] | None = None
+        self, events: int, stream: Iterator[KeyedValue] | None = None, rate_eps: float = RATE_EPS
     ) -> tuple[Replay, asyncio.Task[None]]:
-        """Send so many events more, at 1,000/s."""
+        """Send so many events more."""
         replay = Replay(
             self.stack.base.kafka,
             stream or self.stream,
             len(self.stack.accounting.raw),
-            RATE_EPS,
+            rate_eps,
             events,
         )
         self.replays.append(replay)
