@@ -31,6 +31,7 @@ from agents import settings
 from agents.base.errors import LeaseLost
 from agents.core.model.messages import LeaseCommand
 from agents.core.model.topology import Partition
+from agents.kafka.broker_clock import BrokerClock
 from agents.kafka.connection import NOT_YET, PAUSE_S, describe_error, to_geolane_error
 from agents.kafka.foreign import AnyNames
 from agents.kafka.refusals import (
@@ -58,10 +59,16 @@ Batches = Mapping[tuple[str, int], Sequence[Any]]
 
 
 class LeasedProducer:
-    """One transactional producer under one lease. Calls of `send_transaction` must not overlap."""
+    """One transactional producer under one lease. Calls of `send_transaction` must not overlap.
+    `clock` learns the brokers'."""
 
     def __init__(
-        self, kafka: settings.Kafka, lease: LeaseCommand, *, bound_s: float = TRANSACTION_BOUND_S
+        self,
+        kafka: settings.Kafka,
+        lease: LeaseCommand,
+        *,
+        bound_s: float = TRANSACTION_BOUND_S,
+        clock: BrokerClock | None = None,
     ) -> None:
         self._bound_s = bound_s
         self._lost = ""
@@ -72,6 +79,7 @@ class LeasedProducer:
         self._producer: Any = TransactionalProducer(  # Any: aiokafka has no types
             kafka,
             lease.transactional_id,
+            clock,
             linger_ms=0,
             request_timeout_ms=5000,
             max_batch_size=MAX_BATCH_BYTES,

@@ -30,6 +30,7 @@ from aiokafka.client import ConnectionGroup, CoordinationType
 from aiokafka.errors import IncompatibleBrokerVersion, OutOfOrderSequenceNumber
 from aiokafka.producer.sender import Sender
 from aiokafka.producer.transaction_manager import TransactionManager, TransactionState
+from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import (
     AddOffsetsToTxnRequest,
     AddPartitionsToTxnRequest,
@@ -39,6 +40,7 @@ from aiokafka.protocol.transaction import (
 
 from agents import settings
 from agents.kafka import markers
+from agents.kafka.broker_clock import BrokerClock
 from agents.kafka.connection import client_kwargs, raise_for_code
 from agents.kafka.refusals import BrokerRefusals
 from agents.kafka.wire import DescribeFeatures, EndTransaction
@@ -70,11 +72,18 @@ class RequestUnanswered(IncompatibleBrokerVersion, OutOfOrderSequenceNumber):  #
 
 
 class TransactionalProducer(AIOKafkaProducer):  # type: ignore[misc]  # aiokafka has no types
-    """`more`: arguments for AIOKafkaProducer. Raises aiokafka's errors."""
+    """`clock` learns the brokers' from their answers. `more`: arguments for AIOKafkaProducer.
+    Raises aiokafka's errors."""
 
     _txn_manager: Any  # aiokafka has no types
 
-    def __init__(self, kafka: settings.Kafka, transactional_id: str, **more: Any) -> None:
+    def __init__(
+        self,
+        kafka: settings.Kafka,
+        transactional_id: str,
+        clock: BrokerClock | None = None,
+        **more: Any,
+    ) -> None:
         super().__init__(
             transactional_id=transactional_id,
             acks="all",
@@ -85,7 +94,7 @@ class TransactionalProducer(AIOKafkaProducer):  # type: ignore[misc]  # aiokafka
         timeout_ms = self._txn_manager.transaction_timeout_ms
         self._txn_manager = _Transactions(transactional_id, timeout_ms)
         self._message_accumulator._txn_manager = self._txn_manager
-        self._requests = _Requests(self.client, self._txn_manager)
+        self._requests = _Requests(self.client, self._txn_manager, clock or BrokerClock())
         self._sender = _PipeliningSender(
             self._requests,
             acks=-1,
@@ -206,9 +215,12 @@ class _PipeliningSender(Sender):  # type: ignore[misc]  # aiokafka has no types
 class _Requests:
     """Sits between aiokafka's sender and its client, and sees every request and response."""
 
-    def __init__(self, client: Any, transactions: Any) -> None:  # Any: aiokafka has no types
+    def __init__(
+        self, client: Any, transactions: Any, clock: BrokerClock
+    ) -> None:  # Any: aiokafka has no types
         self._client = client
         self._transactions = transactions
+        self._clock = clock
         self.version = 0
         self.heard = BrokerRefusals()
 
@@ -222,6 +234,7 @@ class _Requests:
         ends = self.version >= 2 and isinstance(request, EndTxnRequest)
         try:
             sent = EndTransaction(request) if ends else request
+            sent_ms = self._clock.own_ms()
             response = await self._client.send(node, sent, group=group)
         except (kafka_errors.NodeNotReadyError, IncompatibleBrokerVersion):
             raise  # nothing was sent, so a retry is safe
@@ -231,8 +244,17 @@ class _Requests:
             raise RequestUnanswered(request, e) from e
         if ends:
             self._adopt_next_producer_id(response)
+        if isinstance(request, ProduceRequest):
+            self._learn_clock(response, sent_ms)
         self.heard.note_refusals(request, response)
         return response
+
+    def _learn_clock(self, response: Any, sent_ms: float) -> None:
+        answered_ms = self._clock.own_ms()
+        for _, partitions in getattr(response, "topics", None) or ():
+            for _, code, _, append_ms, *_rest in partitions:
+                if not code:
+                    self._clock.note_append(sent_ms, append_ms, answered_ms)
 
     def _adopt_next_producer_id(self, response: Any) -> None:
         """Give aiokafka the producer id and epoch of the next transaction, whose sequence numbers

@@ -54,6 +54,7 @@ _REST_S = 0.2
 _ASIDE_AT_ONCE = 2
 _HELD = "held: "
 _ENDS_S = 1.0
+_CLOCK_STEP_MS = 1000.0
 
 _log = log.get_logger("worker.engine")
 
@@ -150,8 +151,8 @@ class Engine(WorkerEngine):
 
     def take_load(self) -> tuple[tuple[LaneLoad, ...], tuple[Arrival, ...]]:
         """For telemetry: each owned partition's rate, lag and latencies since the last call, and
-        (routers) the arrivals for each lane. Latency is from the append in raw, by the broker's
-        clock, to the commit, by ours: good enough to steer by, not to report."""
+        (routers) the arrivals for each lane. Latency is from the append in raw to the commit, by
+        the brokers' clock as far as we know it: good enough to steer by, not to report."""
         now = time.monotonic()
         over_s, self._load_at = now - self._load_at, now
         held = self._held
@@ -337,7 +338,7 @@ class Engine(WorkerEngine):
             self._reread = True
             await asyncio.sleep(_REST_S)
             return None
-        now_ms = time.time() * 1000 if reader.is_connected else None
+        now_ms = self.clock.now_ms() if reader.is_connected else None
         for n, lane in self._reading.items():
             lane.note_position(
                 reader.last_stable_offset(n),
@@ -461,7 +462,7 @@ class Engine(WorkerEngine):
         Raises LeaseLost."""
         offsets = {part.lane.partition: (part.next, part.counts.encode()) for part in staged.parts}
         batches = staged.merge_batches()
-        began = time.monotonic()
+        began, started_ms = time.monotonic(), self.clock.now_ms()
         try:
             await producer.send_transaction(batches, offsets, self._stage.group)
         except TransactionRefused as e:
@@ -475,7 +476,9 @@ class Engine(WorkerEngine):
             return False
         self._held = ""
         # Progress is recorded only after the commit: a rewind goes back to it.
-        now, now_ms = time.monotonic(), time.time() * 1000
+        now, now_ms = time.monotonic(), self.clock.now_ms()
+        if abs(now_ms - started_ms - 1000 * (now - began)) > _CLOCK_STEP_MS:
+            self._forget_times()
         self.meters.commit.add([now - began])
         if staged.bytes:
             self._batch_bound.note_passed(staged.bytes, now - began)
@@ -485,13 +488,19 @@ class Engine(WorkerEngine):
             lane.done += tally.out + tally.filtered + tally.dead
             lane.end_hold()
             lane.clear_ms = max(lane.clear_ms, part.last_ms)
-            took_ms = [now_ms - raw_ms for raw_ms in tally.raw_ms]
+            took_ms = [max(0.0, now_ms - raw_ms) for raw_ms in tally.raw_ms]
             lane.latencies_ms.extend(took_ms)
             self.meters.count_batch(
                 lane.partition.n, tally.out, tally.filtered, tally.dead, took_ms
             )
             self._arrivals.count_batch(lane.partition.n, tally.arrivals, tally.raw_ms)
         return True
+
+    def _forget_times(self) -> None:
+        """The brokers' clock is known better now, or our own was set: times noted before mean
+        nothing."""
+        for lane in self._own.lanes.values():
+            lane.clear_ms = 0.0
 
     def _handle_refusals(self, refused: TransactionRefused, staged: _Staged) -> None:
         """Learn the limit of a topic that refuses a batch as too large: batches become smaller, or

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from agents.core.model.topology import kind_from_account
 from agents.observe.metrics import declared as m
 from agents.observe.metrics.samples import Samples
@@ -27,7 +25,7 @@ def add_worker_metrics(worker: str, engine: WorkerEngine, link: WorkerLink, out:
         out.add(m.EVENTS_OUT, done.out, worker, topic, n)
         out.add(m.EVENTS_FILTERED, done.filtered, worker, topic, n)
         out.add(m.EVENTS_DEAD, done.dead, worker, topic, n)
-    now_ms = time.time() * 1000
+    now_ms = engine.clock.now_ms()
     for lane in engine.owned_partitions():
         n = lane.partition.n
         out.add(m.EPOCH, lane.epoch, worker, topic, n)

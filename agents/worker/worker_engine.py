@@ -21,6 +21,7 @@ from agents.core.model.messages import (
     WorkerAnswer,
     WorkerCommand,
 )
+from agents.kafka.broker_clock import BrokerClock
 from agents.kafka.connection import retry_until_available
 from agents.kafka.offsets import Offsets
 from agents.kafka.paths import PathProbes
@@ -45,9 +46,10 @@ class Clients:
 
 class WorkerEngine(ABC):
     """One worker's data plane for one boot: what it owns, what it reads, and what is asked of
-    it."""
+    it. `clock`: the brokers', for all times that it reports."""
 
     def __init__(self, kafka: settings.Kafka, own: Ownership) -> None:
+        self.clock = BrokerClock()
         self._kafka = kafka
         self._own = own
         self._reader: Reader | None = None
@@ -130,7 +132,7 @@ class WorkerEngine(ABC):
                 await self._own.leased.wait()
                 if self.tenure.lease is None:
                     raise LeaseLost("no lease")
-                producer = LeasedProducer(self._kafka, self.tenure.lease)
+                producer = LeasedProducer(self._kafka, self.tenure.lease, clock=self.clock)
                 await retry_until_available(producer.start, log_unavailable)
                 tasks.create_task(self._own.watch_committed_offsets(offsets))
                 await self._work_owned(Clients(reader, offsets, producer, thread), tasks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 
 import orjson
@@ -67,6 +68,26 @@ async def test_a_handover_loses_and_doubles_nothing(kafka_server: KafkaServer) -
         assert sorted(await r.sources(r.topics.clean, total)) == sorted(
             f"raw/0/{i}" for i in range(total)
         )
+
+
+@pytest.mark.parametrize("off_h", [-1, 1])
+async def test_a_worker_whose_clock_is_an_hour_off_reports_true_times(
+    kafka_server: KafkaServer, off_h: int
+) -> None:
+    async with rig(kafka_server, lanes=1) as r:
+        await r.fill_lane(0, 0, 200)
+        w = await r.engine(node(r))
+        clock = w.engine.clock
+        clock.own_ms = lambda: (time.time() + 3600 * off_h) * 1000
+        await w.assign((0, 1, 0))
+        await until(lambda: done(w) == 200)
+        assert clock.ahead_ms == pytest.approx(-3_600_000 * off_h, abs=20_000)
+        (load,), _ = w.engine.take_load()
+        assert load.rate_eps > 0
+        assert 0 < load.p50_ms <= load.p99_ms < 60_000
+        (lane,) = w.engine.owned_partitions()
+        await until(lambda: lane.oldest_event_age_s(clock.now_ms()) == 0.0)
+        assert lane.clear_ms == pytest.approx(time.time() * 1000, abs=60_000)
 
 
 async def test_who_is_fenced_commits_nothing_and_ends(kafka_server: KafkaServer) -> None:
