@@ -12,7 +12,7 @@ from benchmarks.tun_router import TunRouter
 _ECHOES = """
 import socket, sys, time
 with socket.create_connection((sys.argv[1], int(sys.argv[2]))) as s:
-    for _ in range(5):
+    for _ in range(15):
         at = time.monotonic()
         s.sendall(b"x")
         s.recv(1)
