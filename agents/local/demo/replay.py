@@ -3,24 +3,32 @@ the broker has acknowledged it.
 
 Each tick sends at most one batch per partition at a time and waits for all of them, which bounds
 what is in flight. The producer is idempotent and retries through a broker's restart. If it gives up
-anyway, the partition's end tells whether the batch was appended, since nobody else writes there."""
+anyway, the partition's newest records tell how much of the batch was appended; others may write
+there, too."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError as AnyKafkaError
 
 from agents import settings
 from agents.base import log
 from agents.base.errors import KafkaError, KafkaUnavailable
 from agents.core.model.topology import TOPIC_RAW, WorkerKind
-from agents.kafka.connection import client_kwargs, stop_client, to_geolane_error
+from agents.kafka.connection import (
+    client_kwargs,
+    make_committed_reader,
+    retry_until_available,
+    stop_client,
+    to_geolane_error,
+)
 from agents.kafka.offsets import Offsets
 from agents.kafka.topics import MAX_MESSAGE_BYTES
 
@@ -163,8 +171,8 @@ class Replay:
     async def _recover_from(
         self, error: BaseException, shares: dict[int, list[KeyedValue]]
     ) -> None:
-        """After a failure with an unknown outcome: drop from `shares` the events that were appended
-        according to the partitions' ends."""
+        """After a failure with an unknown outcome: drop from `shares` the events that were
+        appended."""
         if not isinstance(error, AnyKafkaError | OSError | TimeoutError):
             raise error
         ours = to_geolane_error(error, "replay into events.raw")
@@ -176,11 +184,31 @@ class Replay:
         await self._offsets.stop()
         await self._connect_producer()
         for n, share in list(shares.items()):
-            appended = min(self._ends[n] - before[n], len(share))
+            count = partial(self._count_appended, n, before[n], share)
+            appended = await retry_until_available(count, partial(self._set_waiting, True))
             self.sent += appended
             del share[:appended]
             if not share:
                 del shares[n]
+
+    async def _count_appended(self, n: int, begin: int, share: list[KeyedValue]) -> int:
+        """How many of the share's first events are in the partition from offset `begin` on, which
+        is not above the first of them."""
+        tp, found = TopicPartition(TOPIC_RAW, n), 0
+        reader = make_committed_reader(self._kafka, isolation_level="read_uncommitted")
+        try:
+            async with asyncio.timeout(30):
+                await reader.start()
+                reader.assign([tp])
+                reader.seek(tp, begin)
+                while await reader.position(tp) < self._ends[n]:
+                    for records in (await reader.getmany(timeout_ms=200)).values():
+                        found += count_prefix(share[found:], ((r.key, r.value) for r in records))
+        except (AnyKafkaError, OSError, TimeoutError) as e:
+            raise to_geolane_error(e, f"read the newest events of {TOPIC_RAW}") from e
+        finally:
+            await stop_client(reader.stop(), 3)
+        return found
 
     def _set_waiting(self, waiting: bool, error: BaseException | None = None) -> None:
         if waiting and not self.waiting:
@@ -188,3 +216,13 @@ class Replay:
         elif self.waiting and not waiting:
             _log.info("replay_goes_on", sent=self.sent)
         self.waiting = waiting
+
+
+def count_prefix(share: Sequence[KeyedValue], appended: Iterable[KeyedValue]) -> int:
+    """How many of the first events of `share` are among `appended`, in this order, with others
+    between them."""
+    found = 0
+    for event in appended:
+        if found < len(share) and event == share[found]:
+            found += 1
+    return found
