@@ -177,6 +177,7 @@ The same US flights, by turns, with the coordinates of their origin and with its
 round, as fast as a whole stack processes them: a router, {NODES} nodes, a geo worker with the offline provider, on one machine. An event with a
 name passes the router twice, and geo once: `events.raw`, `events.unplaced`, `events.raw`, `events.lanes`, `events.clean`. Then
 {in_all:,} with names only, and the geo worker is killed (`kill -9`) when half of them are placed; it is started again, as systemd would do.
+Dead are those whose name the offline table does not know, such as `Dallas-Fort Worth, TX` ([places.md](places.md)).
 `make bench` measures it again and writes this page.
 
 {text}

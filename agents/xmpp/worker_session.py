@@ -49,7 +49,7 @@ AnswerGeo = Callable[[GeoCommand], Awaitable[GeoAnswer]]
 
 async def refuse_geo(command: GeoCommand) -> GeoAnswer:
     """What a worker does that is not a geo worker."""
-    raise CommandRefused("item-not-found", "this worker answers no questions about places")
+    raise CommandRefused("feature-not-implemented", "this worker answers no questions about places")
 
 
 class WorkerLink:

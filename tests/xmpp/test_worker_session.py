@@ -61,7 +61,7 @@ async def test_a_geo_worker_answers_questions_and_any_other_refuses_them(links: 
     command = NamesCommand(4, "boot1", (Unnamed("lane-12", (41.85, -87.65)),))
     with pytest.raises(CommandRefused) as refused:
         await leader.link.ask_geo(worker.account, command, 5.0)
-    assert refused.value.condition == "item-not-found"
+    assert refused.value.condition == "feature-not-implemented"
     named = NamesAnswer((Named("lane-12", "Chicago, US", Source("offline", "x", 0.0, 60.0)),))
 
     async def answer(command: GeoCommand) -> GeoAnswer:
