@@ -19,6 +19,7 @@ from agents.core.model.messages import Arrival, LaneLoad
 from agents.core.model.topology import (
     ASIDE,
     MAIN,
+    TOPIC_GEO_CONTEXT,
     TOPIC_HOTSPOT_STATE,
     TOPIC_HOTSPOTS,
     TOPIC_LANES,
@@ -65,6 +66,7 @@ class Topics:
     state: str = TOPIC_HOTSPOT_STATE
     group: str = WorkerKind.ANALYTICS.group
     job: str = FLINK_JOB
+    context: str = TOPIC_GEO_CONTEXT
 
 
 @dataclass(slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from agents import settings
 from agents.analytics.events import EventReader
+from agents.core.geo.cell_names import CellNames
 from agents.core.hotspots.areas import AREA_RESOLUTION
 from agents.core.hotspots.lifecycle import Lifecycle
 from agents.core.model.hotspots import Hotspot, Rise
@@ -20,12 +21,13 @@ from kernels.hotspots.slots import SlotCounter
 @dataclass(slots=True)
 class Detection:
     """`told_s`: the slot up to which all rises have been returned. A state that was saved before
-    goes through them again and keeps silent."""
+    goes through them again and keeps silent. `names`: what rises are named after."""
 
     detector: Detector
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
     events: EventReader = field(default_factory=EventReader)
     told_s: int = -1
+    names: CellNames = field(default_factory=CellNames)
 
     @classmethod
     def of_settings(cls, analytics: settings.Analytics) -> Detection:
@@ -45,22 +47,31 @@ class Detection:
         self.detector.slots.count_events(partition, ts_ms, cells)
         return len(ts_ms)
 
-    def advance(self, waited_for: Collection[int]) -> tuple[list[Rise], list[Hotspot]]:
+    def advance(
+        self, waited_for: Collection[int], now_s: float = 0.0
+    ) -> tuple[list[Rise], list[Hotspot]]:
         """The rises of the slots that close now, and the hotspots that change by them.
-        `waited_for`: the partitions that are not idle."""
-        rises = [rise for rise in self._find_rises(waited_for) if rise.at_s > self.told_s]
+        `waited_for`: the partitions that are not idle. `now_s`: epoch s, for names that expire."""
+        rises = [rise for rise in self._find_rises(waited_for, now_s) if rise.at_s > self.told_s]
         closed_s = self.detector.slots.closed_s
         if closed_s <= self.told_s:
             return [], []
         self.told_s = closed_s
         return rises, list(self.lifecycle.advance(rises, closed_s))
 
-    def _find_rises(self, waited_for: Collection[int]) -> Iterator[Rise]:
+    def _find_rises(self, waited_for: Collection[int], now_s: float) -> Iterator[Rise]:
         closed, rises = self.detector.find_rises(waited_for)
         for row, factor, started_s, events, usual, usual_s in zip(*rises, strict=True):
+            cell = f"{closed.cell[row]:x}"
+            named = self.names.name_of(cell, now_s)
             yield Rise(
                 int(closed.slot_s[row]),
-                f"{closed.cell[row]:x}",
+                cell,
                 FACTORS[factor],
-                *map(int, (started_s, events, usual, usual_s)),
+                int(started_s),
+                int(events),
+                int(usual),
+                int(usual_s),
+                named.name,
+                named.by,
             )

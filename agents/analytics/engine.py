@@ -42,9 +42,11 @@ from agents.base import log
 from agents.base.errors import KafkaUnavailable
 from agents.base.text import counted
 from agents.base.worker_thread import WorkThread
+from agents.core.geo.cell_names import CellNames
 from agents.core.model.hotspots import Hotspot, Rise
 from agents.core.model.times import format_utc
 from agents.core.model.topology import ASIDE, MAIN, Partition
+from agents.kafka.cell_names import CellNameReader
 from agents.kafka.offsets import Offsets
 from agents.observe.metrics import declared as m
 from agents.observe.metrics.samples import Samples
@@ -116,10 +118,15 @@ class HotspotEngine(BaseEngine[_Work]):
         )
         self._snapshot_s = snapshot_s
         self._dropped = 0
+        self._names = CellNames()
 
     def add_metrics(self, worker: str, out: Samples) -> None:
         """What is not tested."""
         out.add(m.EVENTS_DROPPED, self._dropped, worker)
+
+    async def _work_owned(self, clients: Clients, tasks: asyncio.TaskGroup) -> None:
+        tasks.create_task(CellNameReader(self._kafka, self._topics.context, self._names).run())
+        await super()._work_owned(clients, tasks)
 
     # Begin: the checkpoint, or an hour of history
 
@@ -174,6 +181,7 @@ class HotspotEngine(BaseEngine[_Work]):
         snapshot: Snapshot,
     ) -> _Work:
         now = time.monotonic()
+        detection.names = self._names
         return _Work(
             detection=detection,
             positions=positions,
@@ -265,7 +273,7 @@ class HotspotEngine(BaseEngine[_Work]):
             late = work.detection.detector.slots.late
             valid = sum(work.detection.count_records(n, some) for n, some in got.items())
             counted = valid - (work.detection.detector.slots.late - late)
-            return counted, *work.detection.advance(waited_for)
+            return counted, *work.detection.advance(waited_for, time.time())
 
         counted, rises, changes = await thread.run(count_and_test)
         work.heard_at |= dict.fromkeys(got, time.monotonic())  # our own work makes nobody idle

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import aiokafka.errors as kafka_errors
@@ -36,12 +36,13 @@ from agents.analytics.flink import JobManager
 from agents.analytics.flink_job import JobHealth, JobKeeper, JobScript
 from agents.analytics.sql_gateway import SqlGateway
 from agents.base import log
-from agents.base.errors import KafkaUnavailable
+from agents.base.errors import KafkaError, KafkaUnavailable
 from agents.core.hotspots.job_rows import JobRows, decode_row
 from agents.core.hotspots.lifecycle import Lifecycle
 from agents.core.model.hotspots import Hotspot
 from agents.core.model.topology import ASIDE, MAIN, Partition
 from agents.kafka.connection import make_committed_reader, to_geolane_error
+from agents.kafka.follow import is_topic_there
 from agents.kafka.offsets import Offsets
 from agents.observe.metrics import declared as m
 from agents.observe.metrics.samples import Samples
@@ -114,6 +115,7 @@ class FlinkEngine(BaseEngine[_Work]):
         rows: Mapping[bytes, bytes],
         clients: Clients,
     ) -> _Work:
+        await self._look_for_names()
         flink = progress.flink
         if flink is None:  # of the engine in process: its rises are in the topic already
             flink = FlinkProgress(await self._end_of_rises(clients.offsets))
@@ -122,9 +124,21 @@ class FlinkEngine(BaseEngine[_Work]):
         return self._made_work(lane, flink, progress.told_s, progress.open)
 
     async def _begin_anew(self, lane: WorkedPartition, clients: Clients) -> _Work:
+        await self._look_for_names()
         position = await self._end_of_rises(clients.offsets)
         _log.info("begun_anew", position=position)
         return self._made_work(lane, FlinkProgress(position), -1, [])
+
+    async def _look_for_names(self) -> None:
+        """Let the job read `geo.context`, if there is such a topic: without it, it could not
+        start. Raises KafkaUnavailable."""
+        try:
+            named = await is_topic_there(self._kafka, self._topics.context)
+        except KafkaUnavailable:
+            raise
+        except KafkaError:  # we may not read it
+            named = False
+        self._script = replace(self._script, named=named)
 
     async def _end_of_rises(self, offsets: Offsets) -> int:
         return (await offsets.read_end_offsets([self._rises]))[self._rises]

@@ -46,11 +46,13 @@ _log = log.get_logger("analytics.flink")
 
 @dataclass(frozen=True, slots=True)
 class JobScript:
-    """What the job runs."""
+    """What the job runs. `named`: it names cells after the topic `geo.context`, which must then be
+    there."""
 
     kafka: settings.Kafka
     analytics: settings.Analytics
     topics: Topics
+    named: bool = False
 
     @property
     def properties(self) -> dict[str, str]:
@@ -82,6 +84,8 @@ class JobScript:
         values = {
             "lanes": self.topics.lanes,
             "rises": self.topics.rises,
+            "context": self.topics.context,
+            "found": "named" if self.named else "unnamed",
             "group": self.topics.group,
             "prefix": self.topics.job,
             "lateness_ms": f"{round(p.lateness_s * 1000)}",

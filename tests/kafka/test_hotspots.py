@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from agents import settings
 from agents.core.events import HotspotsRead
 from agents.core.model.hotspots import Hotspot, HotspotState
+from agents.kafka import follow
 from agents.kafka import hotspots as reading
 from agents.kafka.hotspots import HotspotReader
 from agents.kafka.rights import R, Right
@@ -206,7 +207,7 @@ async def test_without_the_right_there_is_nothing_until_it_is_given(
                 right = Right(user, Resource.TOPIC, topic, R)
                 await accounts.grant_rights([right], lambda did, what: None)
                 await heard.count(1, past=True)
-        told = [x for x in logs if x["event"] == "hotspots_not_read"]
+        told = [x for x in logs if x["event"] == "topic_not_read"]
         assert len(told) == 1
         assert "lacks a right on Topic" in told[0]["error"]
     finally:
@@ -222,7 +223,7 @@ async def test_ten_thousand_come_in_order_in_events_of_a_bounded_size(
     async with read(kafka, topic) as heard:
         await heard.caught_up()
         assert len(heard.hotspots(past=True)) == 10_000
-        assert max(len(e.changes) for e in heard.events) <= reading.TOGETHER
+        assert max(len(e.changes) for e in heard.events) <= follow.TOGETHER
         await fill(kafka, topic, [some.encode()] * 2_000, key=some.id.encode())
         await heard.count(2_000)
 

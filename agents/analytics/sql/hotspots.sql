@@ -1,7 +1,7 @@
 -- The rises of docs/hotspots.md. Values: lanes, rises (topics), group, prefix (of transactional
 -- ids), from_ms (append time of the first records to read), lateness_ms, lateness, idle_ms,
--- since_s, floor, threshold; of each factor: factor, gain, cost. Fragment: kafka (how the brokers
--- are reached).
+-- since_s, floor, threshold; context (topic); found (named or unnamed: whether that topic is read);
+-- of each factor: factor, gain, cost. Fragment: kafka (how the brokers are reached).
 
 CREATE TEMPORARY TABLE records (
   payload BYTES,
@@ -153,6 +153,36 @@ FROM tested MATCH_RECOGNIZE (
         AND SUM(R.work) - SUM(R.idle) + FIRST(R.idle) - H.idle + H.work > H.threshold)
 );
 
+-- Names of cells that do not expire. All have the same time, and none holds a watermark back: for a
+-- row of any event time, the newest name counts.
+CREATE TEMPORARY TABLE names (
+  kind STRING, cell STRING, name STRING, provider STRING, fetched_at DOUBLE, expires_at DOUBLE,
+  known_at AS TO_TIMESTAMP_LTZ(0, 3),
+  WATERMARK FOR known_at AS known_at + INTERVAL '99999' DAY(5)
+) WITH (
+  'connector' = 'kafka', 'topic' = '${context}', 'format' = 'json',
+  'json.ignore-parse-errors' = 'true',
+  'properties.group.id' = '${group}', 'properties.isolation.level' = 'read_committed',
+  'scan.startup.mode' = 'earliest-offset', 'scan.watermark.idle-timeout' = '1 s',
+  ${kafka}
+);
+
+CREATE TEMPORARY VIEW newest_names AS
+SELECT cell, name, provider, expires_at, known_at FROM (
+  SELECT *, ROW_NUMBER() OVER (PARTITION BY cell ORDER BY known_at DESC) AS newest FROM names
+  WHERE kind = 'name' AND cell IS NOT NULL AND expires_at - fetched_at >= 86399
+) WHERE newest = 1;
+
+CREATE TEMPORARY VIEW named AS
+SELECT f.at_s, f.cell, f.factor, f.started_s, f.events, f.usual, f.usual_s, f.closed_at,
+  CASE WHEN n.expires_at > UNIX_TIMESTAMP() THEN SUBSTRING(n.name, 1, 120) ELSE '' END AS name,
+  CASE WHEN n.expires_at > UNIX_TIMESTAMP() THEN SUBSTRING(n.provider, 1, 60) ELSE '' END
+    AS named_by
+FROM found AS f
+LEFT JOIN newest_names FOR SYSTEM_TIME AS OF f.closed_at AS n ON f.cell = n.cell;
+
+CREATE TEMPORARY VIEW unnamed AS SELECT *, '' AS name, '' AS named_by FROM found;
+
 -- How far event time has come: a row without a cell for every 10 s in which there were events.
 CREATE TEMPORARY VIEW ticks AS
 SELECT EXTRACT(EPOCH FROM window_time) AS at_s, COUNT(*) AS events, window_time AS closed_at
@@ -160,14 +190,15 @@ FROM TABLE(TUMBLE(TABLE events, DESCRIPTOR(event_time), INTERVAL '10' SECOND))
 GROUP BY window_start, window_end, window_time;
 
 CREATE TEMPORARY VIEW found_and_ticks AS
-SELECT at_s, cell, factor, started_s, events, usual, usual_s, closed_at, 0 AS is_tick FROM found
+SELECT at_s, cell, factor, started_s, events, usual, usual_s, name, named_by, closed_at,
+  0 AS is_tick FROM ${found}
 UNION ALL
 SELECT at_s, '', CAST(0 AS DOUBLE), CAST(0 AS BIGINT), events, CAST(0 AS BIGINT),
-  CAST(1 AS BIGINT), closed_at, 1 FROM ticks;
+  CAST(1 AS BIGINT), '', '', closed_at, 1 FROM ticks;
 
 CREATE TEMPORARY TABLE rises (
   at_s BIGINT, cell STRING, factor DOUBLE, started_s BIGINT, events BIGINT, usual BIGINT,
-  usual_s BIGINT
+  usual_s BIGINT, name STRING, named_by STRING
 ) WITH (
   'connector' = 'kafka', 'topic' = '${rises}', 'format' = 'json',
   'sink.parallelism' = '1', -- keeps their order
@@ -177,5 +208,5 @@ CREATE TEMPORARY TABLE rises (
 );
 
 INSERT INTO rises
-SELECT at_s, cell, factor, started_s, events, usual, usual_s FROM found_and_ticks
+SELECT at_s, cell, factor, started_s, events, usual, usual_s, name, named_by FROM found_and_ticks
 ORDER BY closed_at, is_tick, cell, factor;

@@ -42,6 +42,9 @@ EVERY_S = 1.0
 LOOK_S = 5.0  # after nothing was to be asked
 NAMES_PERIOD_S = 10.0
 LANES_NAMED_AT_ONCE = 10
+RENEWED_S = 600.0
+"""Names of hotspots that last are asked for again: `geo.context`, where analytics reads them, keeps
+minutes."""
 LASTING_S = 3_600.0
 """Names that hold this long cost little: they are asked for again whenever they expire."""
 NOTABLE = 0.1
@@ -170,11 +173,11 @@ class GeoQuestions:
     def _choose_places(self, now: float) -> list[Unnamed]:
         """Places whose name people will read: those of hotspots, then of lanes with notable
         traffic, then lanes that never had a name."""
-        hotspots = [
-            Unnamed(known.hotspot.peak, (known.lat, known.lon))
-            for known in self.hotspots.list_open(now)
-            if self.figures.names.get(known.hotspot.peak, now) is None
-        ]
+        hotspots = []
+        for known in self.hotspots.list_open(now):
+            name = self.figures.names.get(known.hotspot.peak, now)
+            if name is None or now - name.asked_s >= RENEWED_S:
+                hotspots.append(Unnamed(known.hotspot.peak, (known.lat, known.lon)))
         lanes = [
             Unnamed(lane_key(n), self.ways.routes_of(n).origin)
             for n in self._find_unnamed_lanes(now)

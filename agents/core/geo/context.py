@@ -66,7 +66,7 @@ def decode_record(key: bytes | None, value: bytes | None) -> GeoContext:
         raise ValueError(f"{found.cell[:40]!r} is not an H3 cell")
     if not (
         0 < found.fetched_at <= found.expires_at <= LATEST_S
-        and found.expires_at - found.fetched_at <= VALID_S[1]
+        and found.expires_at - found.fetched_at <= VALID_S[1] + 1
     ):
         raise ValueError("its times are impossible")
     if not (

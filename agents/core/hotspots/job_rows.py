@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from agents.core.hotspots.lifecycle import Lifecycle
+from agents.core.model.geo import NAME_LIMIT, PROVIDER_LIMIT
 from agents.core.model.hotspots import Hotspot, Rise
 
 AHEAD_S = 60
@@ -27,13 +28,16 @@ def decode_row(value: bytes | None, appended_ms: int) -> Rise | None:
         and row.events >= 0
         and row.usual >= 0
         and row.usual_s > 0
+        and len(row.name) <= NAME_LIMIT
+        and len(row.named_by) <= PROVIDER_LIMIT
     )
     return row if possible else None
 
 
 @dataclass(slots=True)
 class JobRows:
-    """`told_s`: the slot of the last tick. `recent`: the rises after it that were told."""
+    """`told_s`: the slot of the last tick. `recent`: the rises after it that were told, without
+    names: a row that is written a second time may have another one."""
 
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
     told_s: int = -1
@@ -49,6 +53,6 @@ class JobRows:
                 self.told_s, self.recent = row.at_s, []
                 self.events += row.events
                 yield from self.lifecycle.advance((), row.at_s)
-            elif row not in self.recent:
-                self.recent.append(row)
+            elif (told := msgspec.structs.replace(row, name="", named_by="")) not in self.recent:
+                self.recent.append(told)
                 yield from self.lifecycle.advance((row,), row.at_s)

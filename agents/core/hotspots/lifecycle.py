@@ -64,9 +64,17 @@ class Lifecycle:
                 quiet_s=quiet_s,
             )
             if rise.eps - rise.usual_eps > there.eps - there.usual_eps:
+                named = now.peak == rise.cell and not rise.name  # it keeps its name
                 now = msgspec.structs.replace(
-                    now, peak=rise.cell, eps=rise.eps, usual_eps=rise.usual_eps
+                    now,
+                    peak=rise.cell,
+                    eps=rise.eps,
+                    usual_eps=rise.usual_eps,
+                    name=now.name if named else "",
+                    named_by=now.named_by if named else "",
                 )
+        if rise.name and rise.cell == now.peak:
+            now = msgspec.structs.replace(now, name=rise.name, named_by=rise.named_by)
         self.open[now.id] = now
         yield now
 

@@ -8,6 +8,7 @@ import re
 import msgspec
 from h3.api import basic_str
 
+from agents.core.model.geo import NAME_LIMIT, PROVIDER_LIMIT
 from agents.core.model.hotspots import Hotspot
 
 MOST_EPS = 1e9
@@ -33,6 +34,8 @@ def decode_record(key: bytes | None, value: bytes | None) -> Hotspot:
         raise ValueError("its times are impossible")
     if len(found.areas) > MOST_AREAS:
         raise ValueError(f"it covers more than {MOST_AREAS} areas")
+    if len(found.name) > NAME_LIMIT or len(found.named_by) > PROVIDER_LIMIT:
+        raise ValueError("its name is too long")
     for cell in (found.peak, *found.areas, *found.cells):
         if not basic_str.is_valid_cell(cell):
             raise ValueError(f"{cell[:40]!r} is not an H3 cell")

@@ -17,7 +17,8 @@ class Rise(msgspec.Struct, frozen=True, order=True):
     """One row of an engine: within `started_s` to `at_s` (slots of 1 s, both included), `events`
     came from `cell` (hex H3 index, a cell of the lane map or a coarser area), which are more than
     chance explains against `usual` events in `usual_s` seconds. `factor`: of the test, 2.2 or
-    5.5."""
+    5.5. `name`, `named_by`: of the cell and the provider of maps that told it, where one has
+    (docs/hotspots.md); empty otherwise."""
 
     at_s: int
     cell: str
@@ -26,6 +27,8 @@ class Rise(msgspec.Struct, frozen=True, order=True):
     events: int
     usual: int
     usual_s: int
+    name: str = ""
+    named_by: str = ""
 
     @property
     def eps(self) -> float:
@@ -53,7 +56,7 @@ class Hotspot(msgspec.Struct, frozen=True):
     lasts. `areas`: hex H3 indices, the first is where it began. `cells`: the first 50 that
     rose. `eps`, `usual_eps`: rate and baseline of `peak`, its cell or area
     with the highest excess so far, in events/s. `quiet_s`: it ends when it has not risen for this
-    long."""
+    long. `name`, `named_by`: of the peak, as in a rise."""
 
     id: str
     state: HotspotState
@@ -67,6 +70,8 @@ class Hotspot(msgspec.Struct, frozen=True):
     quiet_s: int
     cells: tuple[str, ...] = ()
     ended_s: int = 0
+    name: str = ""
+    named_by: str = ""
 
     @property
     def times_usual(self) -> float:

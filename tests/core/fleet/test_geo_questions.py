@@ -278,6 +278,12 @@ def test_hotspots_are_named_and_their_lanes_asked_about_first() -> None:
     assert first.lanes[0].lane == 0
     assert set(answer_names(w)) == {DALLAS}
     assert "Dallas, US (Dallas, Texas: offline, " in ask(w, "hotspots")
+    h = hotspot(w)
+    for _ in range(12):  # it lasts
+        run(w, 60)
+        h = msgspec.structs.replace(h, last_s=int(w.now_s))
+        read(w, h)
+    assert answer_names(w) != [], "geo.context keeps minutes"
 
 
 # ---- the plan ----

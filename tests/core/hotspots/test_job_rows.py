@@ -49,3 +49,11 @@ def test_what_no_job_can_have_written_is_left_out() -> None:
         assert decode_row(msgspec.json.encode(rise), 2_000_000) is None
     for bad in (b'"at_s":-1', b'"at_s":989'):
         assert decode_row(good.replace(b'"at_s":1000', bad), 2_000_000) is None
+
+
+def test_a_row_that_comes_again_with_another_name_is_the_same_row() -> None:
+    rows = JobRows()
+    (opened,) = rows.take([replace(RISES[0], name="Dallas", named_by="offline")])
+    assert opened.name == "Dallas"
+    assert list(rows.take([RISES[0], replace(RISES[0], name="Irving")])) == []
+    assert decode_row(msgspec.json.encode(replace(RISES[0], name="x" * 121)), 2_000_000) is None

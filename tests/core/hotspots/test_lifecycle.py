@@ -6,6 +6,7 @@ import pytest
 from h3.api import basic_str as h3
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from agents.core.hotspots import lifecycle
 from agents.core.hotspots.areas import area_of, areas_around
@@ -134,3 +135,21 @@ def test_the_same_rises_make_the_same_hotspots_however_they_are_cut(
     assert not parts.open
     for hotspot in expected:
         assert Hotspot.decode(hotspot.encode()) == hotspot
+
+
+def test_it_is_named_after_its_peak() -> None:
+    """Where a provider of maps has named that cell; the name comes when it is known."""
+    life = Lifecycle()
+    weak, strong = rise(DALLAS, 100), rise(SUBURB, 110, events=90)
+    (opened,) = life.advance([weak], 100)
+    assert (opened.name, opened.named_by) == ("", "")
+    (held,) = life.advance([replace(weak, at_s=105, name="Dallas", named_by="offline")], 105)
+    assert (held.peak, held.name, held.named_by) == (DALLAS, "Dallas", "offline")
+    (held,) = life.advance([replace(weak, at_s=106)], 106)
+    assert held.name == "Dallas", "it keeps it"
+    (held,) = life.advance([strong], 110)
+    assert (held.peak, held.name, held.named_by) == (SUBURB, "", ""), "another place"
+    (held,) = life.advance([replace(strong, at_s=111, events=95, name="Irving")], 111)
+    assert held.name == "Irving"
+    (ended,) = life.advance([], 10_000)
+    assert ended.name == "Irving"
