@@ -7,7 +7,7 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -28,6 +28,7 @@ from agents.analytics.flink import JobManager
 from agents.analytics.flink_engine import FlinkEngine
 from agents.analytics.sql_gateway import SqlGateway
 from agents.base.errors import LeaseLost
+from agents.core.geo.context import ContextKind, GeoContext
 from agents.core.hotspots.areas import area_of
 from agents.core.hotspots.lifecycle import Lifecycle
 from agents.core.model.hotspots import Hotspot, Rise
@@ -42,6 +43,7 @@ from agents.kafka.topics import Topic, ensure_topics
 from agents.local.demo.flights import week_of_events
 from kernels.hotspots.rises import FACTORS, Rule
 from tests.fixtures.kafka import KafkaServer
+from tests.kafka.support import fill
 from tests.kernels.hotspots.support import slow_rises
 from tests.worker.support import until
 
@@ -202,6 +204,21 @@ class Rig:
         finally:
             await producer.stop()
 
+    async def name_cells(self, names: Mapping[str, str]) -> None:
+        """Into `geo.context`, as a geo worker writes names that do not expire."""
+        await ensure_topics(self.server.kafka, (Topic(self.topics.context, 1, 64),), embedded=True)
+        now = int(time.time())
+        for cell, name in names.items():
+            record = GeoContext(
+                kind=ContextKind.NAME,
+                cell=cell,
+                name=name,
+                provider="offline",
+                fetched_at=now,
+                expires_at=now + 86_400,
+            )
+            await fill(self.server.kafka, self.topics.context, [record.encode()], key=cell.encode())
+
     async def committed(self) -> tuple[int, str]:
         """The committed offset of the partition of hotspots, with its metadata."""
         offsets = Offsets(self.server.kafka, self.topics.group)
@@ -255,7 +272,10 @@ class Rig:
 async def rig(server: KafkaServer, lanes: int = 3) -> AsyncIterator[Rig]:
     prefix = server.name("hot")
     topics = Topics(
-        *(f"{prefix}-{name}" for name in ("lanes", "hotspots", "rises", "state", "g", "job"))
+        *(
+            f"{prefix}-{name}"
+            for name in ("lanes", "hotspots", "rises", "state", "g", "job", "context")
+        )
     )
     reach = Reach((topics.hotspots, topics.rises, topics.state), (topics.group,))
     makers = LeaseMaker(server.kafka, 10_000, lambda _: reach)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from agents.analytics import engine as engine_module
 from agents.analytics.engine import HotspotEngine
@@ -47,6 +49,26 @@ async def test_it_finds_the_rises_of_the_definition_and_their_hotspots(
             {h.id: 1 for h in hotspots}
         )
         assert {h.id for h in hotspots if h.state == "ended"} == {h.id for h in hotspots}
+
+
+async def test_rises_and_hotspots_have_the_names_of_geo_context(kafka_server: KafkaServer) -> None:
+    stream = made_stream(1)
+    async with rig(kafka_server) as r:
+        await r.name_cells({NEW_YORK: "New York, US", area_of(TOKYO): "Tokyo, JP"})
+        w = await r.engine(Parameters(idle_s=60))
+        assert isinstance(w.engine, HotspotEngine)
+        names = w.engine._names
+        await until(lambda: names.name_of(area_of(TOKYO), time.time()).name == "Tokyo, JP")
+        await w.assign(1, 0)
+        await r.send([*stream, *closing(stream)])
+        await r.wait_until_counted(len(stream) + 3)
+        rises, hotspots = await r.rises(), await r.hotspots()
+        assert {replace(x, name="", named_by="") for x in rises} == expected_rises(stream)
+        known = {NEW_YORK: "New York, US", area_of(TOKYO): "Tokyo, JP"}
+        assert all(x.name == known.get(x.cell, "") for x in rises)
+        assert {x.named_by for x in rises} == {"", "offline"}
+        assert {h.name for h in hotspots if h.peak == NEW_YORK} <= {"New York, US"}
+        assert any(h.name for h in hotspots)
 
 
 async def test_a_killed_engine_loses_no_rise_and_tells_none_twice(

@@ -10,15 +10,18 @@ from dataclasses import replace
 from typing import Any
 
 from agents import settings
+from agents.analytics.engine import HotspotEngine
 from agents.analytics.flink import JobManager
 from agents.analytics.flink_job import JobScript
 from agents.analytics.sql_gateway import submit_job
+from agents.core.hotspots.areas import area_of
 from agents.core.hotspots.job_rows import JobRows, decode_row
 from agents.core.model.hotspots import Rise
 from agents.kafka.topics import Topic, ensure_topics
 from tests.analytics.recorded import honeypot, need_recorded_streams, wikiticker
 from tests.analytics.support import (
     NEW_YORK,
+    TOKYO,
     Event,
     Parameters,
     Rig,
@@ -26,6 +29,7 @@ from tests.analytics.support import (
     flights,
     made_stream,
     rig,
+    until,
 )
 from tests.fixtures.flink import FlinkServer
 from tests.fixtures.kafka import KafkaServer
@@ -37,7 +41,7 @@ AHEAD = [Event(p, 4_102_444_800_000, NEW_YORK) for p in range(LANES)]
 
 
 async def rows_of_flink(
-    r: Rig, flink: FlinkServer, since_s: int, count: int, parallelism: int
+    r: Rig, flink: FlinkServer, since_s: int, count: int, parallelism: int, *, named: bool = False
 ) -> list[Rise]:
     """What the job writes until it has at least as many rises, or for 150 s."""
     name = r.server.name("hotspots")
@@ -47,6 +51,7 @@ async def rows_of_flink(
         r.server.kafka,
         Parameters(idle_s=60, flink=settings.Flink(parallelism=parallelism)),
         replace(r.topics, rises=topic, group=name, job=name),
+        named,
     )
     jobmanager = flink.jobmanager()
     job = await submit_job(
@@ -86,11 +91,16 @@ async def wait_until_each_subtask_worked(
 
 
 async def assert_rows_of_flink_are_ours(
-    r: Rig, flink: FlinkServer, stream: Sequence[Event], parallelism: int
+    r: Rig,
+    flink: FlinkServer,
+    stream: Sequence[Event],
+    parallelism: int,
+    *,
+    named: bool = False,
 ) -> list[Rise]:
     """To the last row, and so are the hotspots. Returns our rises."""
     ours, since_s = await r.rises(), min(e.ms for e in stream) // 1000
-    rows = await rows_of_flink(r, flink, since_s, len(ours), parallelism)
+    rows = await rows_of_flink(r, flink, since_s, len(ours), parallelism, named=named)
     assert [row for row in rows if row.cell] == ours
     assert list(JobRows().take(rows)) == await r.hotspots()
     return ours
@@ -131,3 +141,23 @@ async def test_both_engines_give_the_same_rises_of_other_recordings(
         ours = await assert_rows_of_flink_are_ours(r, flink_server, stream, 1)
         assert {rise for rise in ours if rise.at_s < edits[0].ms // 1000}
         assert {rise for rise in ours if rise.at_s > edits[0].ms // 1000}
+
+
+async def test_both_engines_give_the_same_names(
+    kafka_server: KafkaServer, flink_server: FlinkServer
+) -> None:
+    """Names that were in `geo.context` before, of event time long ago; one cell has
+    none."""
+    stream = made_stream(11, minutes=70, bursts=4)
+    async with rig(kafka_server, LANES) as r:
+        await r.name_cells({NEW_YORK: "Newark, US"})
+        await r.name_cells({NEW_YORK: "New York, US", area_of(TOKYO): "Tokyo, JP"})
+        w = await r.engine(Parameters(idle_s=60))
+        assert isinstance(w.engine, HotspotEngine)
+        names = w.engine._names
+        await until(lambda: names.name_of(area_of(TOKYO), time.time()).name == "Tokyo, JP")
+        await r.send([*stream, *closing(stream, LANES), *AHEAD])
+        await w.assign(1, 0)
+        await r.wait_until_counted(len(stream) + 2 * LANES)
+        ours = await assert_rows_of_flink_are_ours(r, flink_server, stream, 2, named=True)
+        assert {rise.name for rise in ours} == {"", "New York, US", "Tokyo, JP"}
