@@ -158,7 +158,7 @@ FROM tested MATCH_RECOGNIZE (
 CREATE TEMPORARY TABLE names (
   kind STRING, cell STRING, name STRING, provider STRING, fetched_at DOUBLE, expires_at DOUBLE,
   known_at AS TO_TIMESTAMP_LTZ(0, 3),
-  WATERMARK FOR known_at AS known_at + INTERVAL '99999' DAY(5)
+  WATERMARK FOR known_at AS TO_TIMESTAMP_LTZ(253402300799000, 3)
 ) WITH (
   'connector' = 'kafka', 'topic' = '${context}', 'format' = 'json',
   'json.ignore-parse-errors' = 'true',
