@@ -21,6 +21,7 @@ from agents.core.planning.recording import moment_from_json
 from agents.journal.decisions import open_ticks
 from agents.kafka.connection import make_committed_reader
 from agents.local.stack import MAPS_DEMO
+from agents.xmpp.operator_client import OperatorClient
 from kernels.scoring.choose import choose_numerics
 from plugins.feeds import item_from_entry
 from tests.observe.metrics.support import scrape_until
@@ -51,6 +52,16 @@ async def read_context(running: Running) -> list[GeoContext]:
         await reader.stop()
 
 
+async def wait_for_item(who: OperatorClient) -> GeoItem:
+    """The first item of the feed that has figures."""
+    async with asyncio.timeout(90), aclosing(who.watch_feed(GEO)) as items:
+        async for item in items:
+            element = item_from_entry(item.feed, item.item_id, item.payload).element
+            if isinstance(element, GeoItem) and element.rows:
+                return element
+    raise AssertionError("the feed has ended")
+
+
 async def test_invented_traffic_is_told_as_such_wherever_it_shows(running: Running) -> None:
     replay, sending = running.replay(2000)
     await running.account(replay, sending)
@@ -66,13 +77,9 @@ async def test_invented_traffic_is_told_as_such_wherever_it_shows(running: Runni
         assert "by invented, live" in await ask(running, guest, f"!explain {n}", f"Lane {n}")
         has = r"Its events come from around [-0-9., ]+: .+ \((invented|offline), .+ ago\)"
         await ask_until(running, guest, f"!lane {n}", f"Lane {n}", has)
-        async with asyncio.timeout(90), aclosing(guest.watch_feed(GEO)) as items:
-            async for item in items:
-                element = item_from_entry(item.feed, item.item_id, item.payload).element
-                if isinstance(element, GeoItem) and element.rows:
-                    break
-    assert {row.provider for row in element.rows} == {"invented"}
-    assert element.calls > 0
+        item = await wait_for_item(guest)
+    assert {row.provider for row in item.rows} == {"invented"}
+    assert item.calls > 0
     found = await scrape_until(running.first_port, lambda s: s.value("geolane_traffic_index"))
     assert found.value("geolane_geo_questions_total", command="traffic", outcome="answered")
     assert (found.value("geolane_geo_calls") or 0) > 0
