@@ -41,7 +41,7 @@ FORGOTTEN_S = 2 * ANSWER_S  # a question without any outcome
 EVERY_S = 1.0
 LOOK_S = 5.0  # after nothing was to be asked
 NAMES_PERIOD_S = 10.0
-LANES_NAMED_AT_ONCE = 10
+HOTSPOTS_NAMED, LANES_NAMED_AT_ONCE = 20, 10
 RENEWED_S = 600.0
 """Names of hotspots that last are asked for again: `geo.context`, where analytics reads them, keeps
 minutes."""
@@ -174,7 +174,7 @@ class GeoQuestions:
         """Places whose name people will read: those of hotspots, then of lanes with notable
         traffic, then lanes that never had a name."""
         hotspots = []
-        for known in self.hotspots.list_open(now):
+        for known in self.hotspots.list_open(now)[:HOTSPOTS_NAMED]:
             name = self.figures.names.get(known.hotspot.peak, now)
             if name is None or now - name.asked_s >= RENEWED_S:
                 hotspots.append(Unnamed(known.hotspot.peak, (known.lat, known.lon)))
