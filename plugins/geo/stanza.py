@@ -223,7 +223,7 @@ def _traffic_to_row(x: LaneTraffic) -> list[str]:
 
 def _place_to_row(answer: PlaceAnswer) -> list[str]:
     if (x := answer.place) is None:
-        return [""] * (len(_PLACE) - 1) + [answer.reason]
+        return [*[""] * (len(_PLACE) - 2), answer.attribution, answer.reason]
     found = [x.name, _point_to_text((x.lat, x.lon)), x.country, x.region, x.precision.value]
     found += [str(x.others), x.why, format_number(x.expires_at)]
     return [*found, x.provider, answer.attribution, answer.reason]

@@ -93,7 +93,7 @@ answers: st.SearchStrategy[GeoAnswer] = st.one_of(
     ),
     st.builds(NamesAnswer, st.lists(names, max_size=20, unique_by=lambda x: x.key).map(tuple)),
     st.builds(PlaceAnswer, places, line_text),
-    st.builds(PlaceAnswer, st.none(), reason=said),
+    st.builds(PlaceAnswer, st.none(), line_text, said),
 )
 NAME_OF = {TrafficAnswer: "traffic", NamesAnswer: "names", PlaceAnswer: "place"}
 

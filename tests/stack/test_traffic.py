@@ -109,7 +109,7 @@ async def test_plans_with_traffic_are_made_again_byte_for_byte(running: Running)
         while await asyncio.to_thread(told) <= {1.0}:
             await asyncio.sleep(0.5)
     redone = await asyncio.to_thread(replan_span, journal, Span(0, 1 << 50), numerics)
-    assert redone.ticks == redone.same > 10
+    assert redone.ticks == redone.same > 0
 
 
 async def test_a_program_reads_each_lanes_index(running: Running) -> None:
