@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from agents import settings
@@ -24,8 +25,11 @@ from agents.analytics.flink_engine import FlinkEngine
 from agents.analytics.flink_job import JobHealth, find_newest_checkpoint
 from agents.analytics.sql_gateway import SqlGateway
 from agents.base.ports import find_free_port
+from agents.core.hotspots.areas import area_of
 from agents.core.model.hotspots import HotspotState
 from tests.analytics.support import (
+    NEW_YORK,
+    TOKYO,
     Event,
     Parameters,
     Rig,
@@ -124,6 +128,21 @@ async def test_flink_that_is_away_at_the_start_is_told_and_then_works(
     assert (await other.look()).level is Level.FAULT
     assert not FlinkCheck(settings.Settings()).list_checks()
     await until(lambda: w.engine.take_load()[0][0].lag_events == 0)
+
+
+async def test_a_job_reads_the_names_of_geo_context_where_there_are_some(
+    r: Rig, flink_server: FlinkServer
+) -> None:
+    stream, names = made_stream(1), {NEW_YORK: "New York, US", area_of(TOKYO): "Tokyo, JP"}
+    await r.name_cells(names)
+    await r.send([*stream, *ending(stream)])
+    await start(r, flink_server, 1)
+    unnamed = expected_hotspots(expected_rises(stream))
+    await wait_for_changes(r, len(unnamed))
+    found = await r.hotspots()
+    assert [replace(h, name="", named_by="") for h in found] == unnamed
+    assert {h.name for h in found} <= {"", *names.values()}
+    assert {h.named_by for h in found} == {"", "offline"}
 
 
 async def test_a_change_of_the_engine_loses_no_hotspot_and_tells_none_twice(
