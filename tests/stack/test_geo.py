@@ -85,3 +85,16 @@ async def test_people_see_the_worker_and_what_it_works(running: Running) -> None
         said = await ana.wait_for_message(running.bot("Springfield", room=True), 30)
         assert re.search(r"39\.8\d*, ?-89\.6", said.text)
         assert "GeoNames" in said.text
+
+
+async def test_kafka_is_killed_while_places_are_looked_up(running: Running) -> None:
+    """The replay finds what it has sent among what geo has sent back."""
+    stack, a = running.stack, running.stack.accounting
+    before = a.placed
+    replay, sending = running.replay(4000, flights.name_origins(flights.week_of_events(4)))
+    await running.until(lambda: a.placed > before + 500, "it places them")
+    broker = stack.servers.broker
+    assert broker is not None
+    broker.kill()
+    await running.account(replay, sending)
+    assert a.unplaced == 0
