@@ -47,6 +47,7 @@ from agents.core.model.hotspots import Hotspot, Rise
 from agents.core.model.times import format_utc
 from agents.core.model.topology import ASIDE, MAIN, Partition
 from agents.kafka.cell_names import CellNameReader
+from agents.kafka.follow import ask_for_topic
 from agents.kafka.offsets import Offsets
 from agents.observe.metrics import declared as m
 from agents.observe.metrics.samples import Samples
@@ -125,7 +126,11 @@ class HotspotEngine(BaseEngine[_Work]):
         out.add(m.EVENTS_DROPPED, self._dropped, worker)
 
     async def _work_owned(self, clients: Clients, tasks: asyncio.TaskGroup) -> None:
-        tasks.create_task(CellNameReader(self._kafka, self._topics.context, self._names).run())
+        topic, link = self._topics.context, clients.offsets.link
+        names = CellNameReader(
+            self._kafka, topic, self._names, look=lambda: ask_for_topic(link, topic)
+        )
+        tasks.create_task(names.run())
         await super()._work_owned(clients, tasks)
 
     # Begin: the checkpoint, or an hour of history

@@ -3,6 +3,7 @@ Without the topic, or without the right to read it, nothing has a name."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
 from agents import settings
@@ -19,14 +20,26 @@ _log = log.get_logger("kafka.cell_names")
 
 
 class CellNameReader:
-    """Notes names in `names`. `topic`, `absent_s`: for tests."""
+    """Notes names in `names`. `look`: how it is looked for the topic. `topic`, `absent_s`:
+    for tests."""
 
     def __init__(
-        self, kafka: settings.Kafka, topic: str, names: CellNames, *, absent_s: float = ABSENT_S
+        self,
+        kafka: settings.Kafka,
+        topic: str,
+        names: CellNames,
+        *,
+        absent_s: float = ABSENT_S,
+        look: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
         self._topic, self._names = topic, names
         self._follower = TopicFollower(
-            kafka, topic, past_s=PAST_S, past_records=PAST_RECORDS, absent_s=absent_s
+            kafka,
+            topic,
+            past_s=PAST_S,
+            past_records=PAST_RECORDS,
+            absent_s=absent_s,
+            look=look,
         )
         self._skipped = 0
 

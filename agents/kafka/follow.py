@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -44,7 +44,8 @@ class Batch:
 
 class TopicFollower:
     """`past_s`, `past_records`: how much of the past is read at most. `retry_s`: after a failure.
-    `absent_s`: how often it is looked for a topic that is not there, if not as often."""
+    `absent_s`: how often it is looked for a topic that is not there, if not as often.
+    `look`: how, if not over a connection of its own."""
 
     def __init__(
         self,
@@ -55,9 +56,11 @@ class TopicFollower:
         past_records: int,
         retry_s: float = RETRY_S,
         absent_s: float | None = None,
+        look: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
         self._kafka, self._retry_s = kafka, retry_s
         self._absent_s = retry_s if absent_s is None else absent_s
+        self._look = look or (lambda: is_topic_there(kafka, topic))
         self._past_s, self._past_records = past_s, past_records
         self._tp = TopicPartition(topic, 0)
         self._next: int | None = None  # the offset to go on from; None before the first read
@@ -68,7 +71,7 @@ class TopicFollower:
         failed, rest_s = "", self._retry_s
         while True:
             try:
-                if await is_topic_there(self._kafka, self._tp.topic):
+                if await self._look():
                     failed, rest_s = "", self._retry_s
                     await self._follow_topic(take)
                 else:  # what is in it once it is there is new
@@ -131,6 +134,15 @@ class TopicFollower:
 async def is_topic_there(kafka: settings.Kafka, topic: str) -> bool:
     """Raises KafkaUnavailable; KafkaError if a right is missing."""
     link = Link(kafka, f"geolane-look-{topic}")
+    try:
+        await link.start()
+        return await ask_for_topic(link, topic)
+    finally:
+        await link.stop()
+
+
+async def ask_for_topic(link: Link, topic: str) -> bool:
+    """As `is_topic_there`, over a link that is there already."""
 
     async def attempt() -> bool:
         node = link.client.get_random_node()
@@ -142,8 +154,4 @@ async def is_topic_there(kafka: settings.Kafka, topic: str) -> bool:
             raise error(topic)
         return error is kafka_errors.NoError
 
-    try:
-        await link.start()
-        return await link.retry_until_done(f"look for the topic {topic}", attempt)
-    finally:
-        await link.stop()
+    return await link.retry_until_done(f"look for the topic {topic}", attempt)

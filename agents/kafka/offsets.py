@@ -66,6 +66,11 @@ class Offsets:
             f"read the offsets of group {self._group}", attempt, ANSWER_BOUND_S
         )
 
+    @property
+    def link(self) -> Link:
+        """For other requests."""
+        return self._link
+
     async def find_partitions(self, topic: str) -> range:
         """The partitions of a topic (with its cluster). Raises KafkaUnavailable, KafkaError."""
         name = topic.partition("/")[2]
