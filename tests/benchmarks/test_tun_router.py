@@ -22,14 +22,20 @@ with socket.create_connection((sys.argv[1], int(sys.argv[2]))) as s:
 
 @pytest.mark.skipif(not TunRouter.is_possible(), reason="needs root")
 async def test_a_round_trip_takes_the_time_that_is_set() -> None:
+    echoing: list[asyncio.Task[None]] = []
+
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(1):
             writer.write(data)
         writer.close()
+        await writer.wait_closed()
+
+    def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        echoing.append(asyncio.create_task(echo(reader, writer)))
 
     async with (
         TunRouter() as router,
-        await asyncio.start_server(echo, router.HERE, 0) as server,
+        await asyncio.start_server(serve, router.HERE, 0) as server,
     ):
         port = server.sockets[0].getsockname()[1]
         for rtt_ms in (60, 20):
@@ -47,3 +53,5 @@ async def test_a_round_trip_takes_the_time_that_is_set() -> None:
                 said, _ = await client.communicate()
             least = min(map(float, said.split()))
             assert rtt_ms <= least < rtt_ms + 20, said
+        async with asyncio.timeout(10):
+            await asyncio.gather(*echoing)
