@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import math
 import statistics
 import time
 from collections import defaultdict
@@ -65,6 +66,7 @@ from agents.settings.sources import DEFAULT
 GROUP = "kafka"
 ANSWER_MS = 4000
 PROBES = 7
+METADATA_AT_MOST, METADATA_PAUSE_S = 20, 0.1
 HIDDEN = kafka_errors.TopicAuthorizationFailedError.__name__
 _CLOSED = (kafka_errors.KafkaConnectionError, OSError)
 
@@ -309,13 +311,20 @@ class KafkaCheck:
                 async with asyncio.timeout(10), open_probe(kwargs, address) as connection:
                     rtts = [await measure_rtt_ms(connection) for _ in range(PROBES)]
                     tcp_ms = read_tcp_rtt_ms(connection)
-                    metadata_ms = min([await _measure_metadata_ms(connection) for _ in range(3)])
+                    median_ms, min_ms = statistics.median(rtts), min(rtts)
+                    metadata_ms = math.inf
+                    for _ in range(METADATA_AT_MOST):  # the broker may only be busy
+                        metadata_ms = min(metadata_ms, await _measure_metadata_ms(connection))
+                        trip = RoundTrip(
+                            broker, host_and_port, median_ms, min_ms, tcp_ms, metadata_ms
+                        )
+                        if not trip.answered_on_the_way:
+                            break
+                        await asyncio.sleep(METADATA_PAUSE_S)
+                    return trip
             except (kafka_errors.KafkaError, OSError, TimeoutError) as e:
                 silent[host_and_port] = str(to_geolane_error(e, "does not answer a probe"))
                 return None
-            return RoundTrip(
-                broker, host_and_port, statistics.median(rtts), min(rtts), tcp_ms, metadata_ms
-            )
 
         brokers = sorted(self.cluster.brokers.items())[:PATHS_AT_MOST]
         trips = await asyncio.gather(*(measure(*broker) for broker in brokers))
