@@ -10,7 +10,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from agents import settings
+from agents.base import log
 from agents.base.errors import ProviderUnavailable, SettingsError
+from agents.geo import providers
 from agents.geo.apple.maps import INVENTED_ATTRIBUTION, provider_name
 from agents.geo.offline import OfflineGeocoder
 from agents.geo.photon import PhotonGeocoder
@@ -59,7 +61,11 @@ def test_only_apples_own_server_is_called_apple() -> None:
         assert provider_name(url) == ("invented", INVENTED_ATTRIBUTION)
 
 
-async def test_apples_terms_are_told_at_the_start(tmp_path: Path) -> None:
+async def test_apples_terms_are_told_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A logger keeps the way to log that there was when it was used first, by another test.
+    monkeypatch.setattr(providers, "_log", log.get_logger("maps"))
     async with AppleMaps.started(tmp_path) as server:
         geo = settings_for("apple", server)
         real = msgspec.structs.replace(geo.apple, url="https://maps-api.apple.com")

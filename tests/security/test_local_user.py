@@ -39,7 +39,9 @@ async def test_without_a_password_kafka_answers_nothing(kafka_server: KafkaServe
         with pytest.raises(KafkaUnavailable, match=why):
             await LeaseMaker(kafka, 10_000).start(5.0)
 
-    await asyncio.gather(refused(none, ""), refused(wrong, "no broker accepted our login"))
+    await asyncio.gather(
+        refused(none, "reach Kafka"), refused(wrong, "no broker accepted our login")
+    )
 
 
 async def test_a_users_own_programs_may_send_events_and_cannot_be_the_leader(

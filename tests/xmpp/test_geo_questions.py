@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agents.base.errors import NoAnswer
+from agents.base.errors import CommandRefused, NoAnswer
 from agents.core.model.geo import (
     Budget,
     GeoAnswer,
@@ -71,7 +71,7 @@ async def test_every_question_arrives_as_it_was_sent_and_its_answer_returns(link
 
 async def test_a_worker_of_another_kind_refuses(links: Links) -> None:
     leader, worker = await links.coordinator(), await links.worker()
-    with pytest.raises(NoAnswer, match="item-not-found"):
+    with pytest.raises(CommandRefused, match="answers no questions about places"):
         await leader.link.ask_geo(worker.account, ASKED[0][0], 5.0)
     assert worker.commands == []
 
