@@ -1,17 +1,51 @@
-"""The one form (XEP-0004) of a command to a worker, in both directions. Every field must occur
-exactly once; otherwise BadStanza."""
+"""A command to a worker (XEP-0050) with its one form (XEP-0004), in both directions. Every field
+must occur exactly once; otherwise BadStanza."""
 
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Sequence
 
-from plugins import namespaces as ns
-from plugins.values import BadStanza, replace_invalid_xml, require_only_child
+from slixmpp.stanza import Iq
 
+from plugins import namespaces as ns
+from plugins.values import (
+    BadStanza,
+    parse_integer,
+    parse_word,
+    replace_invalid_xml,
+    require_only_child,
+)
+
+COMMAND_TAG = f"{{{ns.COMMANDS}}}command"
 Fields = dict[str, list[str]]
 _X, _FIELD, _VALUE = f"{{{ns.DATA}}}x", f"{{{ns.DATA}}}field", f"{{{ns.DATA}}}value"
 _REPORTED, _ITEM = f"{{{ns.DATA}}}reported", f"{{{ns.DATA}}}item"
+
+
+def has_command(iq: Iq, node_prefix: str) -> bool:
+    """Whether this IQ has a command whose node begins like this, well formed or not."""
+    command = iq.xml.find(COMMAND_TAG)
+    return command is not None and command.get("node", "").startswith(node_prefix)
+
+
+def parse_execute(iq: Iq) -> tuple[str, int, str, Fields]:
+    """The node, the leader epoch, the boot and all fields of a single-step execute."""
+    root = require_only_child(iq.xml, COMMAND_TAG)
+    if root.get("action", "execute") != "execute" or root.get("sessionid"):
+        raise BadStanza("action: must be execute, the only step of these commands")
+    fields = fields_from_form(root, "submit")
+    leader_epoch = parse_integer(require_one_value(fields, "leader_epoch"), "leader_epoch")
+    boot = parse_word(require_one_value(fields, "boot"), "boot")
+    return root.get("node", ""), leader_epoch, boot, fields
+
+
+def parse_completed(iq: Iq) -> tuple[ET.Element, Fields]:
+    """The completed `<command/>` of a result, and the fields of its form."""
+    root = require_only_child(iq.xml, COMMAND_TAG)
+    if root.get("status") != "completed":
+        raise BadStanza("status: completed is needed")
+    return root, fields_from_form(root, "result")
 
 
 def fields_to_form(

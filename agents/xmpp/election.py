@@ -10,6 +10,7 @@ import asyncio
 import random
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
 from slixmpp.exceptions import IqError
 from slixmpp.stanza import Iq, Presence
@@ -31,6 +32,7 @@ from plugins import geo, lanes
 from plugins.health import WORKER_RESOURCE
 from plugins.values import BadStanza
 
+Answer = TypeVar("Answer")
 LOG = log.get_logger("xmpp.coordinator")
 STANDBY_PRIORITY = -1
 LOOK_AGAIN_S = 10.0
@@ -208,26 +210,29 @@ class CoordinatorLink:
 
         Raises NotConnected; NoAnswer (time-out, nobody there, or an unreadable answer: the worker
         may have obeyed); StaleEpoch; CommandRefused; ValueError for more than 500 lanes."""
-        result = await self._request(worker, lanes.command_to_xml(command), timeout_s)
-        try:
-            return lanes.answer_from_result(result)
-        except BadStanza as e:
-            raise NoAnswer(f"{worker}: its answer cannot be read ({e})") from None
+        return await self._request(
+            worker, lanes.command_to_xml(command), lanes.answer_from_result, timeout_s
+        )
 
     async def ask_geo(self, worker: str, command: GeoCommand, timeout_s: float) -> GeoAnswer:
         """Ask the geo worker `worker` and return its answer. Raises as `send_command` does, without
         StaleEpoch."""
-        result = await self._request(worker, geo.command_to_xml(command), timeout_s)
-        try:
-            return geo.answer_from_result(result)
-        except BadStanza as e:
-            raise NoAnswer(f"{worker}: its answer cannot be read ({e})") from None
+        return await self._request(
+            worker, geo.command_to_xml(command), geo.answer_from_result, timeout_s
+        )
 
-    async def _request(self, worker: str, command: ET.Element, timeout_s: float) -> Iq:
+    async def _request(
+        self, worker: str, command: ET.Element, read: Callable[[Iq], Answer], timeout_s: float
+    ) -> Answer:
+        """Send a command, and read its answer."""
         session = self._require_leadership().session
         iq = session.make_iq("set", self._jid_of_worker(worker))
         iq.xml.append(command)
-        return await session.send_request(iq, timeout_s)
+        result = await session.send_request(iq, timeout_s)
+        try:
+            return read(result)
+        except BadStanza as e:
+            raise NoAnswer(f"{worker}: its answer cannot be read ({e})") from None
 
     async def ping_worker(self, worker: str, timeout_s: float) -> None:
         """Ping `worker` (XEP-0199); any answer counts. Raises NoAnswer if the worker does not

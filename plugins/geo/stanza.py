@@ -52,10 +52,13 @@ from agents.core.model.geo import (
 from agents.core.model.places import Place, Precision
 from plugins import namespaces as ns
 from plugins.forms import (
+    COMMAND_TAG,
     Fields,
     append_rows,
-    fields_from_form,
     fields_to_form,
+    has_command,
+    parse_completed,
+    parse_execute,
     require_one_value,
     rows_from_form,
 )
@@ -66,11 +69,9 @@ from plugins.values import (
     parse_number,
     parse_sentence,
     parse_word,
-    require_only_child,
 )
 
 NODE_PREFIX = f"{ns.GEO}#"
-COMMAND_TAG = f"{{{ns.COMMANDS}}}command"
 LANES_LIMIT = 1_000_000
 _NAMES: dict[type, str] = {TrafficCommand: "traffic", NamesCommand: "names", PlaceCommand: "place"}
 _SOURCE = ("provider", "attribution", "age_s", "valid_s", "reason")
@@ -84,8 +85,7 @@ _PLACE = (
 
 def is_geo_command(iq: Iq) -> bool:
     """Whether this IQ is a question to a geo worker, well formed or not."""
-    command = iq.xml.find(COMMAND_TAG)
-    return command is not None and command.get("node", "").startswith(NODE_PREFIX)
+    return has_command(iq, NODE_PREFIX)
 
 
 # Commands.
@@ -123,13 +123,8 @@ def _check_size(some: Sequence[object], limit: int) -> None:
 
 def command_from_iq(iq: Iq) -> GeoCommand:
     """The command in `iq`. Raises BadStanza for anything but a valid single-step execute."""
-    root = require_only_child(iq.xml, COMMAND_TAG)
-    if root.get("action", "execute") != "execute" or root.get("sessionid"):
-        raise BadStanza("action: must be execute, the only step of these commands")
-    fields = fields_from_form(root, "submit")
-    leader_epoch = parse_integer(require_one_value(fields, "leader_epoch"), "leader_epoch")
-    boot = parse_word(require_one_value(fields, "boot"), "boot")
-    match root.get("node", "").removeprefix(NODE_PREFIX):
+    node, leader_epoch, boot, fields = parse_execute(iq)
+    match node.removeprefix(NODE_PREFIX):
         case "traffic":
             routes = [_routes_from_text(x) for x in _lines(fields, "lanes", TRAFFIC_LANES_AT_MOST)]
             _refuse_repeats("lanes", [x.lane for x in routes])
@@ -231,10 +226,7 @@ def _place_to_row(answer: PlaceAnswer) -> list[str]:
 
 def answer_from_result(iq: Iq) -> GeoAnswer:
     """The answer in a result. Raises BadStanza."""
-    root = require_only_child(iq.xml, COMMAND_TAG)
-    if root.get("status") != "completed":
-        raise BadStanza("status: completed is needed")
-    fields = fields_from_form(root, "result")
+    root, fields = parse_completed(iq)
     match root.get("node", "").removeprefix(NODE_PREFIX):
         case "traffic":
             budget = Budget(

@@ -1,7 +1,7 @@
 """Commands to workers: XEP-0050 single-step executes with XEP-0004 forms."""
 
+from plugins.forms import COMMAND_TAG
 from plugins.lanes.stanza import (
-    COMMAND_TAG,
     NODE_PREFIX,
     answer_from_result,
     answer_to_xml,

@@ -22,18 +22,24 @@ from agents.core.model.messages import (
     WorkerCommand,
 )
 from plugins import namespaces as ns
-from plugins.forms import Fields, fields_from_form, fields_to_form, require_one_value
+from plugins.forms import (
+    COMMAND_TAG,
+    Fields,
+    fields_to_form,
+    has_command,
+    parse_completed,
+    parse_execute,
+    require_one_value,
+)
 from plugins.values import (
     BIGGEST,
     BadStanza,
     parse_integer,
     parse_topic,
     parse_word,
-    require_only_child,
 )
 
 NODE_PREFIX = f"{ns.LANES}#"
-COMMAND_TAG = f"{{{ns.COMMANDS}}}command"
 COMMAND_LANES_LIMIT = 500
 ANSWER_LANES_LIMIT = 10_000
 _NAMES: dict[type, str] = {
@@ -78,8 +84,7 @@ class StaleStanza(ElementBase):  # type: ignore[misc]
 
 def is_worker_command(iq: Iq) -> bool:
     """Whether this IQ is a command of ours, well formed or not."""
-    command = iq.xml.find(COMMAND_TAG)
-    return command is not None and command.get("node", "").startswith(NODE_PREFIX)
+    return has_command(iq, NODE_PREFIX)
 
 
 def _lanes_to_text(lanes: Iterable[Grant]) -> list[str]:
@@ -124,14 +129,8 @@ def command_to_xml(command: WorkerCommand) -> ET.Element:
 
 def command_from_iq(iq: Iq) -> WorkerCommand:
     """The command in `iq`. Raises BadStanza for anything but a valid single-step execute."""
-    root = require_only_child(iq.xml, COMMAND_TAG)
-    if root.get("action", "execute") != "execute" or root.get("sessionid"):
-        raise BadStanza("action: must be execute, the only step of these commands")
-    name = root.get("node", "").removeprefix(NODE_PREFIX)
-    fields = fields_from_form(root, "submit")
-    leader_epoch = parse_integer(require_one_value(fields, "leader_epoch"), "leader_epoch")
-    boot = parse_word(require_one_value(fields, "boot"), "boot")
-    match name:
+    node, leader_epoch, boot, fields = parse_execute(iq)
+    match name := node.removeprefix(NODE_PREFIX):
         case "lease":
             return LeaseCommand(
                 leader_epoch,
@@ -178,10 +177,8 @@ def answer_to_xml(node: str, answer: WorkerAnswer) -> ET.Element:
 
 def answer_from_result(iq: Iq) -> WorkerAnswer:
     """The answer in a result. Raises BadStanza."""
-    root = require_only_child(iq.xml, COMMAND_TAG)
-    if root.get("status") != "completed":
-        raise BadStanza("status: completed is needed")
-    return WorkerAnswer(_lanes_from_text(fields_from_form(root, "result"), ANSWER_LANES_LIMIT))
+    _, fields = parse_completed(iq)
+    return WorkerAnswer(_lanes_from_text(fields, ANSWER_LANES_LIMIT))
 
 
 def make_refusal(iq: Iq, condition: str, text: str = "", stale: int | None = None) -> Iq:
