@@ -23,6 +23,7 @@ from agents.geo.online import Online
 from agents.geo.photon import NominatimGeocoder, PhotonGeocoder
 from agents.geo.provider import Geocoder, TravelTimes
 from agents.geo.valhalla import ValhallaTravelTimes
+from agents.settings.geo import OwnServer
 
 TRAFFIC_KEPT_S = 300.0
 """How long a travel time counts as one of now."""
@@ -92,7 +93,7 @@ def open_providers(geo: settings.Geo, now: Callable[[], float] = time.time) -> P
     if geo.travel_times == "apple" and apple is not None:
         travel_times = AppleTravelTimes(apple)
     elif geo.travel_times == "valhalla":
-        valhalla = connect_server(geo, "valhalla", geo.valhalla.url, geo.valhalla.ca_file)
+        valhalla = connect_server(geo, "valhalla")
         servers.append(valhalla)
         travel_times = ValhallaTravelTimes(valhalla)
     budget = apple.budget if apple else None
@@ -107,10 +108,10 @@ def open_providers(geo: settings.Geo, now: Callable[[], float] = time.time) -> P
         )
     geocoder: Geocoder
     if geo.geocoder == "photon":
-        servers.append(connect_server(geo, "photon", geo.photon.url, geo.photon.ca_file))
+        servers.append(connect_server(geo, "photon"))
         geocoder = PhotonGeocoder(servers[-1], now)
     elif geo.geocoder == "nominatim":
-        servers.append(connect_server(geo, "nominatim", geo.nominatim.url, geo.nominatim.ca_file))
+        servers.append(connect_server(geo, "nominatim"))
         geocoder = NominatimGeocoder(servers[-1], now)
     else:
         geocoder = _open_offline()
@@ -142,9 +143,11 @@ def connect_apple(apple: settings.Apple, now: Callable[[], float] = time.time) -
     return AppleClient.connect(Online(name, apple.url, tls, wall_clock=now), budget, key)
 
 
-def connect_server(geo: settings.Geo, name: str, url: str, ca_file: str) -> Online:
-    """A server of OpenStreetMap's family. Blocks. Raises SettingsError, also for a public one that
-    the settings do not allow."""
+def connect_server(geo: settings.Geo, name: str) -> Online:
+    """A server of OpenStreetMap's family: `photon`, `nominatim` or `valhalla`. Blocks. Raises
+    SettingsError, also for a public one that the settings do not allow."""
+    server: OwnServer = getattr(geo, name)
+    url = server.url
     if not url:
         raise SettingsError(f"geo.{name}.url: is missing; name the server: http://127.0.0.1:PORT")
     host = (urlsplit(url).hostname or "").rstrip(".")
@@ -157,7 +160,8 @@ def connect_server(geo: settings.Geo, name: str, url: str, ca_file: str) -> Onli
                 "set geo.public_servers = true"
             )
         limit = TokenBucket(1, 1)
-    tls = verifying_context(f"geo.{name}.ca_file", ca_file) if url.startswith("https") else None
+    https = url.startswith("https")
+    tls = verifying_context(f"geo.{name}.ca_file", server.ca_file) if https else None
     return Online(name.capitalize(), url, tls, limit=limit)
 
 

@@ -74,25 +74,23 @@ class Apple(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return f"Apple(url={self.url!r}, daily_calls={self.daily_calls}, ...)"
 
 
-class Photon(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class OwnServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A server of maps of your own."""
+
+    url: Annotated[str, about("Its address.", form=_OWN_FORM, pattern=_OWN_URL)] = ""
+    ca_file: Annotated[str, about_file(_CA)] = ""
+
+
+class Photon(OwnServer, frozen=True, forbid_unknown_fields=True):
     """A Photon server of your own."""
 
-    url: Annotated[str, about("Its address.", form=_OWN_FORM, pattern=_OWN_URL)] = ""
-    ca_file: Annotated[str, about_file(_CA)] = ""
 
-
-class Nominatim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Nominatim(OwnServer, frozen=True, forbid_unknown_fields=True):
     """A Nominatim server of your own."""
 
-    url: Annotated[str, about("Its address.", form=_OWN_FORM, pattern=_OWN_URL)] = ""
-    ca_file: Annotated[str, about_file(_CA)] = ""
 
-
-class Valhalla(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Valhalla(OwnServer, frozen=True, forbid_unknown_fields=True):
     """A Valhalla server of your own."""
-
-    url: Annotated[str, about("Its address.", form=_OWN_FORM, pattern=_OWN_URL)] = ""
-    ca_file: Annotated[str, about_file(_CA)] = ""
 
 
 class Geo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -102,24 +102,15 @@ class MapsCheck:
         return judge_clock(self._apple_online.ahead_s, "Apple's")
 
     async def _check_photon(self) -> Verdict:
-        photon = self._geo.photon
-        online = await asyncio.to_thread(
-            connect_server, self._geo, "photon", photon.url, photon.ca_file
-        )
+        online = await asyncio.to_thread(connect_server, self._geo, "photon")
         return await _check_status(online)
 
     async def _check_nominatim(self) -> Verdict:
-        nominatim = self._geo.nominatim
-        online = await asyncio.to_thread(
-            connect_server, self._geo, "nominatim", nominatim.url, nominatim.ca_file
-        )
+        online = await asyncio.to_thread(connect_server, self._geo, "nominatim")
         return await _check_status(online, format="json")
 
     async def _check_valhalla(self) -> Verdict:
-        valhalla = self._geo.valhalla
-        online = await asyncio.to_thread(
-            connect_server, self._geo, "valhalla", valhalla.url, valhalla.ca_file
-        )
+        online = await asyncio.to_thread(connect_server, self._geo, "valhalla")
         begun = time.monotonic()
         status = await ValhallaTravelTimes(online).status()
         return judge_valhalla(status, _ms_since(begun))

@@ -44,12 +44,10 @@ def provider_name(url: str) -> tuple[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class AppleGeocoder:
-    """`cities_only`: `name_at` names the city, not the street."""
+class _Apple:
+    """What both protocols ask of a provider."""
 
     client: AppleClient
-    priority: Priority
-    cities_only: bool = False
 
     @property
     def name(self) -> str:
@@ -58,6 +56,17 @@ class AppleGeocoder:
     @property
     def attribution(self) -> str:
         return provider_name(self.client.online.url)[1]
+
+    async def close(self) -> None:
+        await self.client.close()
+
+
+@dataclass(frozen=True, slots=True)
+class AppleGeocoder(_Apple):
+    """`cities_only`: `name_at` names the city, not the street."""
+
+    priority: Priority
+    cities_only: bool = False
 
     async def find(self, text: str, country: str = "") -> Place:
         asked = check_place_text(text)
@@ -78,9 +87,6 @@ class AppleGeocoder:
                 f"{self.client.online.name} has no name for {_format_point((lat, lon))}"
             )
         return found[0]
-
-    async def close(self) -> None:
-        await self.client.close()
 
     async def _ask(self, path: str, params: dict[str, str]) -> list[ApplePlace]:
         got = await self.client.ask(path, params, PlaceResults, self.priority)
@@ -140,18 +146,8 @@ def _with_others(found: list[Place], server: str) -> Place:
 
 
 @dataclass(frozen=True, slots=True)
-class AppleTravelTimes:
+class AppleTravelTimes(_Apple):
     """By car, as traffic is now."""
-
-    client: AppleClient
-
-    @property
-    def name(self) -> str:
-        return provider_name(self.client.online.url)[0]
-
-    @property
-    def attribution(self) -> str:
-        return provider_name(self.client.online.url)[1]
 
     async def measure(
         self, origin: Point, destinations: Sequence[Point]
@@ -162,9 +158,6 @@ class AppleTravelTimes:
         for begin in range(0, len(destinations), MAX_DESTINATIONS):
             times += await self._measure(origin, destinations[begin : begin + MAX_DESTINATIONS])
         return times
-
-    async def close(self) -> None:
-        await self.client.close()
 
     async def _measure(
         self, origin: Point, destinations: Sequence[Point]
