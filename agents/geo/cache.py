@@ -62,7 +62,7 @@ class CachedGeocoder:
         answer = self._kept_answer(key)
         if answer is None:
             task = self._under_way.get(key) or self._begin(key, ask)
-            answer = await asyncio.shield(task)  # whoever gives up, the others still wait
+            answer = await asyncio.shield(task)  # if one caller gives up, the others go on
         if isinstance(answer, str):
             raise PlaceUnknown(answer)
         return answer

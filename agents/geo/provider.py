@@ -50,7 +50,7 @@ class TravelTimes(Protocol):
         self, origin: tuple[float, float], destinations: Sequence[tuple[float, float]]
     ) -> list[TravelTime | None]:
         """The times from `origin` to each of `destinations`, all (lat, lon) in degrees, in the
-        order of `destinations`. None: there is no route, or the provider does not tell."""
+        order of `destinations`. None: no route, or no time for it."""
 
     async def close(self) -> None:
         """Give up its connections. May be called more than once."""

@@ -53,7 +53,7 @@ class ProviderFigures:
 class Providers:
     """`events` finds the places of events.unplaced, `people` answers somebody who waits, `names`
     names lanes and hotspots: they are one provider with three priorities in its budget. The answers
-    of `names` are always fresh, since whoever asks keeps them. `travel_times`: None if none are
+    of `names` are always fresh, since the leader keeps them. `travel_times`: None if none are
     used."""
 
     events: Geocoder

@@ -75,8 +75,8 @@ class DataPaths:
 
     def describe_unknown_racks(self, there: Mapping[int, str]) -> str:
         """The trouble of racks that name no site; empty if there is none. `there`: the racks of the
-        brokers that answer now. A missing rack is no trouble: `status` says so until the broker's
-        round trips are measured."""
+        brokers that answer now. A missing rack is not a trouble: `status` mentions it until the
+        broker's round trips are measured."""
         unknown = find_unknown_racks(self.fleet.inventory, there) if self.at_kafka else {}
         racks = sorted(unknown.keys() - {""})
         if not racks:

@@ -55,7 +55,7 @@ class Figures(Generic[K, V]):
             del self._of[next(iter(self._of))]
 
     def get(self, key: K, now: float) -> Figure[V] | None:
-        """The figure, while it holds. It may say that there is no value."""
+        """The figure until it expires; its value may be None."""
         found = self._of.get(key)
         return found if found is not None and now < found.expires_s else None
 

@@ -61,7 +61,7 @@ MOST_CHARACTERS = 200
 NO_VALUES = frozenset(
     {"null", "nil", "none", "nan", "n/a", "na", "undefined", "unknown", "(null)", "-", "?"}
 )
-"""What programs write where there is no value, in lower case."""
+"""What programs write instead of a missing value, in lower case."""
 
 _NEVER_IN_NAMES = re.compile(r"[<>{}=\\$%^~]")
 _COORDINATES = re.compile(

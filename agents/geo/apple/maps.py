@@ -201,7 +201,7 @@ def _degrees_apart(a: Point, b: Point) -> float:
 
 
 def _to_travel_time(eta: Eta | None) -> TravelTime | None:
-    """None if there is no route, or its time is not told."""
+    """None without a route, or without its time."""
     expected_s = seconds_or_none(eta.expected_travel_time_seconds) if eta else None
     if eta is None or expected_s is None:
         return None

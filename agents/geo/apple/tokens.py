@@ -102,7 +102,7 @@ class AccessTokens:
         if self._under_way is None or self._under_way.done():
             self._under_way = asyncio.create_task(self._fetch())
             self._under_way.add_done_callback(_retrieve_error)
-        return await asyncio.shield(self._under_way)  # whoever gives up, the others still wait
+        return await asyncio.shield(self._under_way)  # if one caller gives up, the others go on
 
     def drop(self, token: str) -> None:
         """Apple refused this token. A newer one is kept."""

@@ -375,7 +375,7 @@ class PlaceIndex:
         return ""
 
     def _list_around(self, lat: float, lon: float, band: float) -> tuple[Rows, Floats]:
-        """The cities within so many degrees of latitude, and as many kilometres to the sides; and
+        """The cities within `band` degrees of latitude, and as many kilometres to the sides; and
         how far each is, in km."""
         c = self._columns
         low, high = np.searchsorted(c.lat, (lat - band, lat + band))
@@ -414,7 +414,7 @@ def _list_segmentations(text: str) -> list[list[str]]:
 
 
 def _complete_to_km(band: float) -> float:
-    """Every city that is nearer than this is in a band of so many degrees."""
+    """Every city nearer than this is in a band of `band` degrees."""
     return band * 111.0
 
 

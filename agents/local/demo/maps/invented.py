@@ -18,7 +18,7 @@ Point = tuple[float, float]
 Json = dict[str, Any]
 
 MAX_ROAD_KM = 1000.0
-"""No road is longer: there is no route."""
+"""The longest road; beyond it there are no routes."""
 ROAD_PER_KM = 1.3
 EMPTY_ROAD_M_S = 25.0
 WAVE_S = 1800.0
@@ -83,7 +83,7 @@ class Atlas:
         return self._by_id.get(place_id)
 
     def eta(self, origin: Point, destination: Point, now: float) -> Json | None:
-        """None if there is no route."""
+        """None without a route."""
         road_m = ROAD_PER_KM * 1000 * haversine_km(*origin, *destination)
         if destination in self.unreachable or road_m > MAX_ROAD_KM * 1000 * ROAD_PER_KM:
             return None
