@@ -200,6 +200,11 @@ class World:
         kept = {name: spec for name, spec in every.workers.items() if name not in workers}
         return msgspec.structs.replace(every, workers=kept)
 
+    def inventory_with(self, kind: WorkerKind, workers: Mapping[str, WorkerSpec]) -> Inventory:
+        """The fleet's, with these workers of this kind."""
+        rest = {name: x for name, x in self.inv.workers.items() if x.kind != kind}
+        return msgspec.structs.replace(self.inv, workers=rest | dict(workers))
+
     def read(self, inv: Inventory) -> None:
         """The inventory's file is another one; whoever leads next reads that."""
         self.inv = inv

@@ -12,18 +12,17 @@ from itertools import islice
 
 import orjson
 import pytest
-from aiokafka import TopicPartition
 
 from agents.core.hotspots.records import decode_record
 from agents.core.model.feeds import HOTSPOTS, HotspotItem
 from agents.core.model.hotspots import Hotspot, HotspotState
 from agents.core.model.topology import TOPIC_HOTSPOTS
 from agents.kafka import compacted
-from agents.kafka.connection import make_committed_reader
 from agents.local.demo.replay import KeyedValue, Replay
 from agents.local.stack import ANALYTICS_EMBEDDED
 from agents.xmpp.operator_client import OperatorClient
 from plugins.feeds import item_from_entry
+from tests.kafka.support import read_all
 from tests.stack.conftest import Running
 
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
@@ -76,19 +75,8 @@ async def in_background(work: asyncio.Task[None]) -> AsyncIterator[None]:
 
 async def read_hotspots(running: Running) -> list[tuple[float, Hotspot]]:
     """All records of the topic, with the epoch second of their append."""
-    reader = make_committed_reader(running.stack.base.kafka)
-    await reader.start()
-    try:
-        tp = TopicPartition(TOPIC_HOTSPOTS, 0)
-        reader.assign([tp])
-        await reader.seek_to_beginning(tp)
-        end, found = (await reader.end_offsets([tp]))[tp], list[tuple[float, Hotspot]]()
-        while await reader.position(tp) < end:
-            for r in (await reader.getmany(timeout_ms=200)).get(tp, []):
-                found.append((r.timestamp / 1000, decode_record(r.key, r.value)))
-        return found
-    finally:
-        await reader.stop()
+    records = await read_all(running.stack.base.kafka, TOPIC_HOTSPOTS)
+    return [(r.timestamp / 1000, decode_record(r.key, r.value)) for r in records]
 
 
 async def wait_for_item(who: OperatorClient, state: HotspotState) -> HotspotItem:

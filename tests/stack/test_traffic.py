@@ -10,7 +10,6 @@ import zlib
 from contextlib import aclosing
 
 import pytest
-from aiokafka import TopicPartition
 
 from agents.admin.replan import Span, replan_span
 from agents.core.geo.context import ContextKind, GeoContext, decode_record
@@ -19,11 +18,11 @@ from agents.core.model.geo import INDEX
 from agents.core.model.topology import TOPIC_GEO_CONTEXT
 from agents.core.planning.recording import moment_from_json
 from agents.journal.decisions import open_ticks
-from agents.kafka.connection import make_committed_reader
 from agents.local.stack import MAPS_DEMO
 from agents.xmpp.operator_client import OperatorClient
 from kernels.scoring.choose import choose_numerics
 from plugins.feeds import item_from_entry
+from tests.kafka.support import read_all
 from tests.observe.metrics.support import scrape_until
 from tests.stack.conftest import Running
 from tests.stack.shared.test_fronts import ctl
@@ -37,19 +36,8 @@ INVENTED = "invented by geolane's demonstration"
 
 async def read_context(running: Running) -> list[GeoContext]:
     """All that is in geo.context."""
-    reader = make_committed_reader(running.stack.base.kafka)
-    await reader.start()
-    try:
-        tp = TopicPartition(TOPIC_GEO_CONTEXT, 0)
-        reader.assign([tp])
-        await reader.seek_to_beginning(tp)
-        end, found = (await reader.end_offsets([tp]))[tp], list[GeoContext]()
-        while await reader.position(tp) < end:
-            for r in (await reader.getmany(timeout_ms=200)).get(tp, []):
-                found.append(decode_record(r.key, r.value))
-        return found
-    finally:
-        await reader.stop()
+    records = await read_all(running.stack.base.kafka, TOPIC_GEO_CONTEXT)
+    return [decode_record(r.key, r.value) for r in records]
 
 
 async def wait_for_item(who: OperatorClient) -> GeoItem:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 
 from agents.base.errors import OperatorError
@@ -28,8 +27,7 @@ SPECS = {w: WorkerSpec(w, ANALYTICS, "s0", 20_000.0) for w in ("analytics-1", "a
 
 def inventory(w: World, *workers: str) -> Inventory:
     """The fleet's, with these analytics workers."""
-    rest = {name: x for name, x in w.inv.workers.items() if x.kind != ANALYTICS}
-    return msgspec.structs.replace(w.inv, workers=rest | {name: SPECS[name] for name in workers})
+    return w.inventory_with(ANALYTICS, {name: SPECS[name] for name in workers})
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from dataclasses import replace
 
-import msgspec
 import pytest
 
 from agents.core.events import TelemetryIn
@@ -33,8 +32,7 @@ SPECS = {w: WorkerSpec(w, GEO, "s0", 20_000.0) for w in ("geo-1", "geo-2")}
 
 def inventory(w: World, *workers: str) -> Inventory:
     """The fleet's, with these geo workers."""
-    rest = {name: x for name, x in w.inv.workers.items() if x.kind != GEO}
-    return msgspec.structs.replace(w.inv, workers=rest | {name: SPECS[name] for name in workers})
+    return w.inventory_with(GEO, {name: SPECS[name] for name in workers})
 
 
 @pytest.fixture
