@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from itertools import islice
 
 import orjson
 
@@ -49,6 +50,8 @@ _SECONDS_FROM, _SECONDS_TO = 100_000_000, 31_536_000_000
 """Integers in this range are taken for seconds (1973 to 2969); as ms they would be within a year of
 1970."""
 
+_QUOTED = 80
+"""How many characters of a value a detail quotes."""
 _PLACED = re.compile(rb"[!-~]{1,60} (?:address|city|region|country)")
 _SRC = re.compile(r"[A-Za-z0-9._-]{1,249}/[0-9]{1,9}/[0-9]{1,19}", re.ASCII)
 
@@ -245,9 +248,9 @@ def parse_timestamp(ts: object) -> int | None:
         try:
             at = datetime.fromisoformat((f"{ts[:17]}59{ts[19:]}" if leap else ts).upper())
             since = at + timedelta(seconds=leap) - _EPOCH
+            if leap and ((_EPOCH + since).day, since.seconds) != (1, 0):
+                return None
         except (ValueError, OverflowError):
-            return None
-        if leap and ((_EPOCH + since).day, since.seconds) != (1, 0):
             return None
         return since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000
     if type(ts) is int and _MIN_MS <= ts <= _MAX_MS and not _SECONDS_FROM <= abs(ts) < _SECONDS_TO:
@@ -291,4 +294,15 @@ def _json_type_name(value: object) -> str:
 
 
 def _quote_value(value: object) -> str:
-    return "missing" if value is None else repr(value)[:80]
+    return "missing" if value is None else repr(_first_items(value, _QUOTED))[:_QUOTED]
+
+
+def _first_items(value: object, levels: int) -> object:
+    """The part of a value that can show in the first `_QUOTED` characters of its repr. The repr of
+    a deeply nested one raises RecursionError."""
+    if type(value) is list:
+        return [_first_items(x, levels - 1) for x in value[:_QUOTED]] if levels else []
+    if type(value) is dict:
+        items = islice(value.items(), _QUOTED if levels else 0)
+        return {key: _first_items(x, levels - 1) for key, x in items}
+    return value

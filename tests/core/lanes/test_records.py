@@ -168,6 +168,20 @@ def test_a_leap_second_is_the_second_after_it(leap: str, after: str) -> None:
     assert parse_timestamp(leap) == parse_timestamp(after) is not None
 
 
+def test_a_leap_second_behind_the_last_year_is_refused() -> None:
+    assert parse_timestamp("9999-12-31T22:59:60-01:00") is None
+
+
+@pytest.mark.parametrize("levels", [79, 1000])
+def test_a_value_however_deep_is_quoted(levels: int) -> None:
+    for begin, end in (("[", "]"), ('{"a":', "}")):
+        found = check(f'{{"id":{begin * levels}1{end * levels}}}'.encode())
+        assert isinstance(found, Rejected)
+        shown = (begin.replace('"', "'").replace(":", ": ") * 80)[:79]
+        quoted = found.detail.rpartition("is ")[2]
+        assert (len(quoted), quoted[:79]) == (80, shown)
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=8),
     lambda inner: (
