@@ -6,13 +6,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
+from aiokafka.admin import RecordsToDelete
 from structlog.testing import capture_logs
 
 from agents.analytics import base_engine, engine
@@ -38,17 +37,7 @@ from tests.analytics.support import (
     until,
 )
 from tests.fixtures.kafka import KafkaServer
-from tests.kafka.support import alter
-
-
-@asynccontextmanager
-async def admin_client(server: KafkaServer) -> AsyncIterator[Any]:
-    client: Any = AIOKafkaAdminClient(**client_kwargs(server.kafka))
-    await client.start()
-    try:
-        yield client
-    finally:
-        await client.close()
+from tests.kafka.support import add_partitions, admin_client, alter
 
 
 async def the_next(r: Rig, epoch: int, **more: Any) -> Running:
@@ -158,18 +147,18 @@ async def test_a_partition_that_is_added_is_read(kafka_server: KafkaServer) -> N
         [e._replace(partition=e.partition % count) for e in stream[n * third : (n + 1) * third]]
         for n, count in enumerate(counts)
     ]
-    async with rig(kafka_server, lanes=2) as r, admin_client(kafka_server) as admin:
+    async with rig(kafka_server, lanes=2) as r:
         w = await the_next(r, 1)
         await r.send(parts[0])
         await r.wait_until_counted(third)
-        await admin.create_partitions({r.topics.lanes: NewPartitions(3)})
+        await add_partitions(kafka_server.kafka, r.topics.lanes, 3)
         assert w.engine._reader is not None
         while 2 not in w.engine._reader._assigned:
             await w.engine._reader._consumer._client.force_metadata_update()
         await r.send(parts[1])
         await r.wait_until_counted(2 * third)
         await w.release(1)
-        await admin.create_partitions({r.topics.lanes: NewPartitions(4)})
+        await add_partitions(kafka_server.kafka, r.topics.lanes, 4)
         await the_next(r, 2)
         await r.send([*parts[2], *closing(stream, 4)])
         await assert_rises(r, expected_rises(stream))
@@ -309,7 +298,7 @@ async def test_records_that_are_gone_are_told_and_left_out(
         await r.wait_until_counted(half)
         await w.release(1)
         await r.send([e for e in stream[half:later] if e.partition == 1])
-        async with admin_client(kafka_server) as admin:
+        async with admin_client(kafka_server.kafka) as admin:
             await admin.delete_records({TopicPartition(r.topics.lanes, 1): RecordsToDelete(-1)})
         w = await the_next(r, 2)
         await until(lambda: bool(fault_of(w)), 20)

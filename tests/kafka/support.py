@@ -7,10 +7,11 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.client import CoordinationType
 from aiokafka.errors import KafkaError
@@ -177,12 +178,47 @@ async def unverified(kafka: settings.Kafka) -> AsyncIterator[None]:
 
 
 async def alter(kafka: settings.Kafka, topic: str, keys: dict[str, str]) -> None:
-    """Change these settings of a topic."""
+    """Change these settings of a topic, and return when the broker goes by them. It shows a change
+    a little before that, but takes up one after the other: so there is a second, without effect.
+    """
+    async with admin_client(kafka) as admin:
+
+        async def are_shown(changes: dict[str, str]) -> bool:
+            resource = ConfigResource(ConfigResourceType.TOPIC, topic, dict.fromkeys(changes))
+            (response,) = await admin.describe_configs([resource])
+            return {entry[0]: entry[1] for entry in response.resources[0][4]} == changes
+
+        for changes in (keys, {"segment.jitter.ms": str(time.monotonic_ns() % 1_000_000)}):
+            response = await admin._send_request(IncrementalAlterConfigs({topic: changes}))
+            assert not response.responses[0][0], response
+            await until(partial(are_shown, changes))
+
+
+async def add_partitions(kafka: settings.Kafka, topic: str, total: int) -> None:
+    """Return when the broker tells of all of them."""
+    async with admin_client(kafka) as admin:
+        await admin.create_partitions({topic: NewPartitions(total)})
+        await until(lambda: _has_partitions(admin, topic, total))
+
+
+async def delete_topic(kafka: settings.Kafka, topic: str) -> None:
+    """Return when the broker tells of it no longer."""
+    async with admin_client(kafka) as admin:
+        await admin.delete_topics([topic])
+        await until(lambda: _has_partitions(admin, topic, 0))
+
+
+async def _has_partitions(admin: Any, topic: str, count: int) -> bool:
+    (described,) = await admin.describe_topics([topic])
+    return len(described["partitions"]) == count
+
+
+@asynccontextmanager
+async def admin_client(kafka: settings.Kafka) -> AsyncIterator[Any]:  # Any: aiokafka has no types
     admin: Any = AIOKafkaAdminClient(**client_kwargs(kafka))
     await admin.start()
     try:
-        response = await admin._send_request(IncrementalAlterConfigs({topic: keys}))
-        assert not response.responses[0][0], response
+        yield admin
     finally:
         await admin.close()
 

@@ -10,18 +10,24 @@ from functools import partial
 from typing import Any
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import ConnectionGroup, CoordinationType
 
 from agents.core.model.messages import LeaseCommand
 from agents.core.model.topology import Partition
-from agents.kafka.connection import Link, client_kwargs
+from agents.kafka.connection import Link
 from agents.kafka.markers import Markers, Newest
 from agents.kafka.offsets import Offsets
 from agents.kafka.producer import LeasedProducer
 from agents.kafka.refusals import TransactionRefused
 from tests.fixtures.kafka import KafkaServer
-from tests.kafka.support import alter, lease_maker, quietly_stop, read_all, until
+from tests.kafka.support import (
+    alter,
+    delete_topic,
+    lease_maker,
+    quietly_stop,
+    read_all,
+    until,
+)
 
 ADD_PARTITIONS, ADD_OFFSETS = "AddPartitionsToTxnRequest", "AddOffsetsToTxnRequest"
 PRODUCE, OFFSETS, END = "ProduceRequest", "TxnOffsetCommitRequest", "EndTransaction"
@@ -126,7 +132,8 @@ async def test_what_does_not_depend_on_each_other_is_sent_side_by_side(
         assert set(sent[:2]) == {ADD_PARTITIONS, ADD_OFFSETS}
         assert set(sent[2:-1]) == {PRODUCE, OFFSETS}
         assert sent[-1] == END
-        assert len(sent) == 5
+        # A group's coordinator that is not ready asks for a repetition.
+        assert len(sent) - sent.count(OFFSETS) == 4
         await w.shows(2, None)
 
 
@@ -206,10 +213,7 @@ async def test_a_refused_partition_leaves_no_transaction_open(
         await w.transact(w.a, 1)
         gone = await w.server.topic("gone")
         await w.producer._producer.partitions_for(gone)
-        admin: Any = AIOKafkaAdminClient(**client_kwargs(w.server.kafka))
-        await admin.start()
-        await admin.delete_topics([gone])
-        await admin.close()
+        await delete_topic(w.server.kafka, gone)
         out, w.out = w.out, gone
         with pytest.raises(TransactionRefused, match="no such partition"):
             await w.transact(w.a, 7)

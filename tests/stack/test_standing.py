@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
+from aiokafka.admin import RecordsToDelete
 
 from agents.core.model.forms import FormReply, Mood, Status
 from agents.core.model.placement import State
@@ -27,7 +27,7 @@ from agents.local.demo import flights
 from agents.local.stack import ANALYTICS_EMBEDDED
 from agents.settings import Kafka
 from agents.xmpp.operator_client import OperatorClient
-from tests.kafka.support import delete_group
+from tests.kafka.support import add_partitions, admin_client, delete_group
 from tests.stack.conftest import Running
 from tests.stack.shared.asking import confirmed, operator, status, step, told
 
@@ -88,12 +88,7 @@ async def test_a_transaction_of_one_event_is_one_event_in(running: Running) -> N
 async def test_partitions_that_are_added_to_raw_are_worked(running: Running) -> None:
     kafka = running.stack.base.kafka
     had = len(running.stack.accounting.raw)
-    admin: Any = AIOKafkaAdminClient(**client_kwargs(kafka))
-    await admin.start()
-    try:
-        await admin.create_partitions({TOPIC_RAW: NewPartitions(2 * had)})
-    finally:
-        await admin.close()
+    await add_partitions(kafka, TOPIC_RAW, 2 * had)
     placed = running.stack.follower.placed
     async with source(running) as producer:
         for n in range(had, 2 * had):
@@ -155,18 +150,16 @@ async def test_a_transaction_that_nobody_ends_is_told_with_what_ends_it(running:
 async def _delete_records(kafka: Kafka, topic: str, partitions: int) -> None:
     """All that there is, as retention does."""
     offsets = Offsets(kafka, "a-test")
-    admin: Any = AIOKafkaAdminClient(**client_kwargs(kafka))
     await offsets.start()
-    await admin.start()
     try:
         ends = await offsets.read_high_watermarks(
             WorkerKind.NODE.partition(n) for n in range(partitions)
         )
-        await admin.delete_records(
-            {TopicPartition(topic, p.n): RecordsToDelete(end) for p, end in ends.items()}
-        )
+        async with admin_client(kafka) as admin:
+            await admin.delete_records(
+                {TopicPartition(topic, p.n): RecordsToDelete(end) for p, end in ends.items()}
+            )
     finally:
-        await admin.close()
         await offsets.stop()
 
 

@@ -10,17 +10,16 @@ import threading
 import orjson
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
 from agents.base.errors import LeaseLost
 from agents.core.lanes.lane_map import build_lane_map
 from agents.core.lanes.records import Record
-from agents.kafka.connection import client_kwargs
 from agents.kafka.leases import LeaseMaker
 from agents.node.stage import NodeStage
 from agents.router.stage import RouterStage
 from tests.fixtures.kafka import KafkaServer
+from tests.kafka.support import add_partitions, admin_client
 from tests.worker.support import Here, event, rig, until
 from tests.worker.test_engine import LIMIT, done, node, same
 
@@ -149,12 +148,7 @@ async def test_an_output_partition_that_is_not_there_yet_loses_nothing(
         await a.assign((0, 1, 0))
         await until(lambda: any("no partition" in load.fault for load in a.engine.take_load()[0]))
         assert await r.committed(r.topics.raw, 0, r.topics.router_group) is None
-        admin = AIOKafkaAdminClient(**client_kwargs(r.kafka))
-        await admin.start()
-        try:
-            await admin.create_partitions({r.topics.lanes: NewPartitions(3)})
-        finally:
-            await admin.close()
+        await add_partitions(r.kafka, r.topics.lanes, 3)
         sources = await r.sources(r.topics.lanes, 200)
         await until(lambda: a.engine.take_load()[0][0].fault == "")
         assert sorted(sources) == sorted(f"{r.topics.raw}/0/{i}" for i in range(200))
@@ -165,12 +159,8 @@ async def test_positions_that_are_gone_stop_the_lane(kafka_server: KafkaServer) 
     async with rig(kafka_server, lanes=2) as r:
         await r.fill_lane(0, 0, 20)
         await r.fill_lane(1, 0, 20)
-        admin = AIOKafkaAdminClient(**client_kwargs(r.kafka))
-        await admin.start()
-        try:
+        async with admin_client(r.kafka) as admin:
             await admin.delete_records({TopicPartition(r.topics.lanes, 0): RecordsToDelete(10)})
-        finally:
-            await admin.close()
         a = await r.engine(node(r))
         await a.assign((0, 1, 0), (1, 1, 0))
         await until(lambda: any("is gone" in load.fault for load in a.engine.take_load()[0]))

@@ -3,19 +3,15 @@ its neighbours. What it refuses is told with the topic, and taken up again once 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
 from msgspec.structs import replace
 
 from agents.core.lanes.records import Record
 from agents.kafka import producer as producer_module
-from agents.kafka.connection import client_kwargs
 from agents.kafka.producer import Batches, LeasedProducer
 from agents.kafka.rights import Right
 from agents.kafka.users import Removal
@@ -30,16 +26,6 @@ from tests.worker.test_engine import LIMIT, done, node
 
 SMALL = {"max.message.bytes": "3000"}
 USUAL = {"max.message.bytes": str(9 << 20)}
-
-
-@asynccontextmanager
-async def admin(r: Rig) -> AsyncIterator[Any]:
-    client = AIOKafkaAdminClient(**client_kwargs(r.kafka))
-    await client.start()
-    try:
-        yield client
-    finally:
-        await client.close()
 
 
 async def alter(r: Rig, topic: str, keys: dict[str, str]) -> None:
@@ -202,12 +188,12 @@ async def test_a_topic_that_takes_no_record_without_key_holds_the_lane(
 
 
 async def test_a_topic_that_is_gone_holds_what_leads_to_it(kafka_server: KafkaServer) -> None:
-    async with rig(kafka_server, lanes=4, raw=2) as r, admin(r) as client:
+    async with rig(kafka_server, lanes=4, raw=2) as r:
         w = await r.engine(router(r))
         await w.assign((0, 1, 0), (1, 1, 0))
         await r.fill(r.topics.raw, 0, [b"no event"])
         await r.read(r.topics.dead, 1)
-        await client.delete_topics([r.topics.dead])
+        await support.delete_topic(r.kafka, r.topics.dead)
         await r.fill(r.topics.raw, 0, [b"no event", event(1)])
         await until(lambda: "there is no such" in held(w, 0), 30)
         await r.fill(r.topics.raw, 1, [event(i) for i in range(50)])
