@@ -23,6 +23,7 @@
     ├── GeoError
     │   ├── PlaceUnknown         there is no such place, or the text is not a place's name: for good
     │   └── ProviderUnavailable  the provider of maps does not answer now (`retry_s`)
+    │       └── ProviderFailed   it was asked this very question, and failed
     ├── PictureError             a picture could not be drawn
     ├── PipelineError            the user's pipeline cannot be loaded, or violates its contract
     ├── ImpossibleTransition     the core was given an impossible event; carries its story
@@ -149,6 +150,10 @@ class ProviderUnavailable(GeoError):
     def __init__(self, reason: str, retry_s: float) -> None:
         super().__init__(reason)
         self.retry_s = retry_s
+
+
+class ProviderFailed(ProviderUnavailable):
+    """The provider was asked this very question, and failed: another may be answered."""
 
 
 class PictureError(GeolaneError):

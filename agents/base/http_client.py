@@ -13,6 +13,7 @@ FAILURES = (httpx.HTTPError, httpx.InvalidURL)
 TimedOut = httpx.TimeoutException
 """The one of FAILURES for a request that took too long."""
 MAX_BODY_BYTES = 32 << 20
+_PLAIN = {"accept-encoding": "identity"}
 
 
 async def request(
@@ -23,14 +24,15 @@ async def request(
     tls: ssl.SSLContext | None = None,
     unix_socket: str | None = None,
     read: bool = True,
+    max_body_bytes: int = MAX_BODY_BYTES,
     **options: Any,  # Any: arguments of httpx
 ) -> httpx.Response:
     """Send a request over a connection of its own; follow no redirect, and use no proxy or password
     of the environment. Connecting, and each read and write, may take up to `timeout_s`, all of them
-    together twice that; a body may have up to MAX_BODY_BYTES. `tls`: None trusts no certificate.
-    `read`: False leaves the response's body unread. `options`: `auth` (name and password),
-    `headers`, `json`, `content`, `params`. The response has the status, the body, and of the
-    headers `date` alone."""
+    together twice that; a body may have up to `max_body_bytes`. A compressed one is refused: it
+    could grow to any size. `tls`: None trusts no certificate. `read`: False leaves the response's
+    body unread. `options`: `auth` (name and password), `headers`, `json`, `content`, `params`. The
+    response has the status, the body, and of the headers `date` alone."""
 
     async def send() -> httpx.Response:
         verify = tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -38,15 +40,19 @@ async def request(
         try:
             async with (
                 asyncio.timeout(2 * timeout_s),  # for a server that sends byte by byte
-                httpx.AsyncClient(transport=way, timeout=timeout_s, trust_env=False) as client,
+                httpx.AsyncClient(
+                    transport=way, timeout=timeout_s, trust_env=False, headers=_PLAIN
+                ) as client,
                 client.stream(method, url, **options) as response,
             ):
                 body = bytearray()
                 if read:
-                    async for part in response.aiter_bytes():
+                    if response.headers.get("content-encoding", "identity") != "identity":
+                        raise httpx.ReadError("a compressed response, which was not asked for")
+                    async for part in response.aiter_raw():
                         body += part
-                        if len(body) > MAX_BODY_BYTES:
-                            raise httpx.ReadError(f"a response of more than {MAX_BODY_BYTES} bytes")
+                        if len(body) > max_body_bytes:
+                            raise httpx.ReadError(f"a response of more than {max_body_bytes} bytes")
                 date = {"date": response.headers.get("date", "")}
                 return httpx.Response(response.status_code, headers=date, content=bytes(body))
         except TimeoutError:

@@ -182,7 +182,12 @@ class Coordinator:
         )
         ways = LaneWays(planning.lanemap, planning.lanes.lat, planning.lanes.lon)
         self.geo = GeoQuestions(
-            self.fleet, self.placing, self.hotspots, ways, planning.traffic_period_s
+            self.fleet,
+            self.placing,
+            self.hotspots,
+            self.news.troubles,
+            ways,
+            planning.traffic_period_s,
         )
         self.desk = Desk(
             *(self.fleet, self.placing, self.news, operators.token, self.tuner),

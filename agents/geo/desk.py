@@ -16,6 +16,8 @@ from agents.core.geo.context import ContextKind, GeoContext
 from agents.core.model.geo import (
     NAME_LIMIT,
     NO_PROVIDER,
+    NO_ROUTE,
+    NO_STATIC,
     REASON_LIMIT,
     VALID_S,
     Budget,
@@ -109,7 +111,7 @@ class Desk:
         at = self._second()
         source = Source(provider.name, provider.attribution, valid_s=TRAFFIC_KEPT_S)
         if (index := traffic_index(times)) is None:
-            why = "no route" if not any(times) else "the provider tells no times without traffic"
+            why = NO_STATIC if any(times) else NO_ROUTE
             return LaneTraffic(lane.lane, None, source, why)
         self._tell([_make_context(source, at, lane_key(lane.lane), index=index)])
         return LaneTraffic(

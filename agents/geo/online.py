@@ -11,13 +11,14 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 import msgspec
 
 from agents.base import http_client, log
-from agents.base.errors import ProviderUnavailable
+from agents.base.errors import ProviderFailed, ProviderUnavailable
 from agents.base.text import to_one_line
 from agents.base.token_bucket import TokenBucket
 from agents.geo.circuit import Circuit
@@ -28,6 +29,8 @@ TIMEOUT_S = 10.0
 TRIES = 3
 PAUSE_S = 0.5
 """The longest pause before the second try; before the third, twice that."""
+MAX_BODY_BYTES = 1 << 20
+"""Of an answer. The largest that is asked for, a matrix of 50 destinations, has some 10 kB."""
 IN_FLIGHT = 8
 WAITING = 1000
 """Requests that wait for one of these; more are refused."""
@@ -116,6 +119,7 @@ class Online:
     _at_the_limit: asyncio.Lock = field(default_factory=asyncio.Lock)
     _waiting: int = 0
     _last_fault: str = ""
+    _refuses_us: bool = False
 
     async def request(
         self,
@@ -129,7 +133,7 @@ class Online:
         """The answer to a GET (with `json`: a POST), as an `answer`. `before` comes before each
         try, and may raise.
 
-        Raises ProviderUnavailable."""
+        Raises ProviderUnavailable; ProviderFailed if this request was sent."""
         if self._waiting >= WAITING:
             raise ProviderUnavailable(f"{WAITING:,} requests wait for {self.name} already", 1.0)
         self._waiting += 1
@@ -156,12 +160,12 @@ class Online:
                 raise
             tried += 1
             if not isinstance(got, _Fault):
-                self._note_success()
+                self._note_answer(got)
                 return got
             self._note_fault(got)
             if tried == TRIES or self.circuit.is_open:
                 wait_s = max(1.0, self.circuit.open_until - self.clock())
-                raise ProviderUnavailable(f"{self.name} {got.reason}", wait_s)
+                raise ProviderFailed(f"{self.name} {got.reason}", wait_s)
             await asyncio.sleep(self.dice() * self.pause_s * 2 ** (tried - 1))
 
     def refuse_for(self, open_s: float, reason: str) -> ProviderUnavailable:
@@ -169,6 +173,9 @@ class Online:
         its name. Returns the error to raise."""
         self.circuit.open_for(self.clock(), open_s)
         self._last_fault = reason
+        if not self._refuses_us:
+            self._refuses_us = True
+            _log.warning("maps_refused", provider=self.name, reason=reason, for_s=open_s)
         return ProviderUnavailable(f"{self.name} {reason}", open_s)
 
     def _admit(self) -> None:
@@ -190,7 +197,12 @@ class Online:
         url = f"{self.url.rstrip('/')}{path}"
         try:
             response = await http_client.request(
-                method, url, timeout_s=self.timeout_s, tls=self.tls, **options
+                method,
+                url,
+                timeout_s=self.timeout_s,
+                tls=self.tls,
+                max_body_bytes=MAX_BODY_BYTES,
+                **options,
             )
         except http_client.TimedOut:
             return _Fault(f"did not answer within {self.timeout_s:g} s")
@@ -210,12 +222,19 @@ class Online:
         return Refusal(status, to_one_line(self.hide(_message_in(body)), _SHOWN))
 
     def _note_date(self, date: str) -> None:
-        with suppress(TypeError, ValueError):
-            self.ahead_s = self.wall_clock() - parsedate_to_datetime(date).timestamp()
+        with suppress(TypeError, ValueError, OverflowError):
+            told = parsedate_to_datetime(date)
+            utc = told if told.tzinfo else told.replace(tzinfo=UTC)  # -0000 tells no zone
+            self.ahead_s = self.wall_clock() - utc.timestamp()
 
-    def _note_success(self) -> None:
-        if self.circuit.succeed():
+    def _note_answer(self, got: object) -> None:
+        """The server works; if it refuses us is for the caller to say."""
+        closed = self.circuit.succeed()
+        if isinstance(got, Refusal) and got.status != 400:
+            return
+        if closed or self._refuses_us:
             _log.info("maps_circuit_closed", provider=self.name)
+        self._refuses_us = False
 
     def _note_fault(self, fault: _Fault) -> None:
         self.counts.failed += 1

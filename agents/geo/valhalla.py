@@ -17,6 +17,7 @@ import msgspec
 
 from agents.base import log
 from agents.base.errors import ProviderUnavailable
+from agents.base.supervisor import first_leaf_error
 from agents.core.model.places import TravelTime
 from agents.geo.online import Online, Refusal
 from agents.geo.provider import check_point
@@ -144,11 +145,14 @@ class ValhallaTravelTimes:
     ) -> dict[int, _Cell]:
         if len(destinations) == 1:
             return {}
-        async with asyncio.TaskGroup() as tasks:
-            asked = [
-                tasks.create_task(self._ask_matrix(origin, [there], options))
-                for there in destinations
-            ]
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                asked = [
+                    tasks.create_task(self._ask_matrix(origin, [there], options))
+                    for there in destinations
+                ]
+        except BaseExceptionGroup as group:
+            raise first_leaf_error(group) from None
         return {i: task.result()[0] for i, task in enumerate(asked) if 0 in task.result()}
 
     def _refused(self, refusal: Refusal) -> ProviderUnavailable:

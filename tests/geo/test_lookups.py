@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from agents.base.errors import ProviderFailed
 from agents.core.model.places import Place
 from agents.geo import lookups
 from agents.geo.lookups import Found, Lookups
@@ -75,6 +76,62 @@ async def test_a_provider_that_is_silent_does_not_hold_the_worker(
     monkeypatch.setattr(lookups, "FIRST_S", 0.1)
     found = await find(TableGeocoder(slow_s=60), "Chicago", "Paris")
     assert found == Found({}, {"Chicago": "table has not answered for 0.1 s"})
+
+
+class Failing(TableGeocoder):
+    """It fails at `fails_at`, or stays silent there; `fails`: at everything."""
+
+    fails_at, silent, fails = "Paris", False, False
+
+    async def find(self, text: str, country: str = "") -> Place:
+        self.asked[text] += 1
+        if self.fails or text == self.fails_at:
+            if self.silent:
+                await asyncio.sleep(60)
+            raise ProviderFailed("table answers with status 500", 1.0)
+        return await super().find(text, country)
+
+
+@pytest.mark.parametrize("silent", [False, True])
+async def test_a_name_at_which_the_provider_always_fails_is_given_up(
+    silent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookups, "LOOK_S", 0.05)
+    monkeypatch.setattr(lookups, "FIRST_S", 0.1)
+    geocoder = Failing()
+    geocoder.silent = silent
+    finder = Lookups(geocoder, asyncio.get_running_loop())
+    for _ in range(lookups.FAILS_AT_MOST):
+        found = await asyncio.to_thread(finder.find_places, ["Paris", "Chicago"])
+        assert list(found.refused) == ["Paris"]
+    for _ in range(2):
+        found = await asyncio.to_thread(finder.find_places, ["Paris", "Chicago"])
+        told = found.answers["Paris"]
+        assert str(told).startswith("the provider answers others, and fails at this name: table ")
+        assert (found.answers["Chicago"], found.refused) == (CHICAGO, {})
+    assert geocoder.asked["Paris"] <= 2 * (lookups.FAILS_AT_MOST + 1)
+    geocoder.fails_at = ""
+    finder._suspects["Paris"].until = 0.0
+    found = await asyncio.to_thread(finder.find_places, ["Paris"])
+    assert found == Found({"Paris": PARIS})
+
+
+@pytest.mark.parametrize("silent", [False, True])
+async def test_nothing_is_given_up_while_the_provider_fails_at_everything(
+    silent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookups, "LOOK_S", 0.02)
+    monkeypatch.setattr(lookups, "FIRST_S", 0.05)
+    geocoder = Failing()
+    geocoder.fails, geocoder.silent = True, silent
+    finder = Lookups(geocoder, asyncio.get_running_loop())
+    for _ in range(3 * lookups.FAILS_AT_MOST):
+        found = await asyncio.to_thread(finder.find_places, ["Paris", "Chicago"])
+        assert found.answers == {}
+        assert found.waits
+    geocoder.fails, geocoder.fails_at = False, ""
+    found = await asyncio.to_thread(finder.find_places, ["Paris", "Chicago"])
+    assert found == Found({"Paris": PARIS, "Chicago": CHICAGO})
 
 
 async def test_the_loop_serves_others_meanwhile() -> None:

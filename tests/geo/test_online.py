@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from agents.base.errors import ProviderUnavailable
+from agents.base.errors import ProviderFailed, ProviderUnavailable
 from agents.base.token_bucket import TokenBucket
 from agents.geo import online
 from agents.geo.circuit import FIRST_S, OPEN_AFTER
@@ -97,6 +99,22 @@ async def test_a_server_that_refuses_us_is_not_sent_to_for_as_long_as_was_said(
     assert (away.value.retry_s, len(server.requests)) == (1.0, 1)
 
 
+async def test_that_it_refuses_us_is_logged_once_and_so_is_the_end(
+    server: Echo, client: Online, clock: Clock
+) -> None:
+    server.always = Fault(status=401)
+    with capture_logs() as logs:
+        for _ in range(3):
+            assert await client.request("/x", Answer) == Refusal(401, "")
+            client.refuse_for(60, "knows us not")
+            clock.now += 60
+        server.always = None
+        for _ in range(2):
+            assert await client.request("/x", Answer) == Answer("/x")
+    assert [entry["event"] for entry in logs] == ["maps_refused", "maps_circuit_closed"]
+    assert logs[0]["reason"] == "knows us not"
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [
@@ -152,6 +170,47 @@ async def test_a_public_server_gets_one_request_a_second(server: Echo) -> None:
     begun = asyncio.get_running_loop().time()
     await asyncio.gather(*(client.request("/x", Answer) for _ in range(5)))
     assert asyncio.get_running_loop().time() - begun >= 4 / 20 - 0.01
+
+
+@dataclass(slots=True)
+class Dated(HttpStandIn):
+    """Tells the date that it is given."""
+
+    date: str = ""
+
+    def answer(self, request: Request) -> Response:
+        return Response(200, {"path": request.path}, {"Date": self.date})
+
+
+@pytest.mark.parametrize(
+    ("date", "ahead_s"),
+    [
+        ("Mon, 99999999999999999999 Jan 2024 00:00:00 GMT", None),
+        ("Mon, 01 Jan 2024 00:00:00 +99999999999999", None),
+        ("yesterday", None),
+        ("Mon, 01 Jan 2024 00:00:00 GMT", 60.0),
+        ("Mon, 01 Jan 2024 00:00:00 -0000", 60.0),
+    ],
+)
+async def test_an_odd_date_harms_nobody(
+    date: str, ahead_s: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "America/Chicago")
+    time.tzset()
+    try:
+        async with Dated(date=date) as server:
+            client = Online("Dated", server.url, wall_clock=lambda: 1_704_067_260.0)
+            assert await client.request("/x", Answer) == Answer("/x")
+            assert client.ahead_s == ahead_s
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+async def test_an_answer_that_is_too_large_is_a_fault(server: Echo, client: Online) -> None:
+    server.always = Fault(body=b'{"path":"' + b"x" * online.MAX_BODY_BYTES + b'"}')
+    with pytest.raises(ProviderFailed, match="gives no answer \\(a response of more than 1048576"):
+        await client.request("/x", Answer)
 
 
 async def test_the_clock_of_the_server_is_compared(server: Echo, client: Online) -> None:

@@ -116,6 +116,19 @@ async def test_a_restart_keeps_the_budget_and_a_429_stops_it(tmp_path: Path) -> 
         await opened.close()
 
 
+@pytest.mark.parametrize(("ahead_s", "side"), [(3600, "ahead of"), (-3600, "behind")])
+async def test_a_clock_that_is_an_hour_off_is_named(
+    tmp_path: Path, ahead_s: float, side: str
+) -> None:
+    async with started("apple", tmp_path) as server:
+        server.now = lambda: NOW - ahead_s
+        opened = await open_for(settings_for("apple", server))
+        with pytest.raises(ProviderUnavailable, match=f"clock is 60 min {side} Apple's") as refused:
+            await opened.people.find("Paris")
+        assert refused.value.retry_s == 300.0
+        await opened.close()
+
+
 async def test_names_are_those_of_cities(tmp_path: Path) -> None:
     async with started("apple", tmp_path) as server:
         opened = await open_for(settings_for("apple", server))

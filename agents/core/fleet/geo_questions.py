@@ -4,7 +4,7 @@ and the names of places that people will read. A fleet without a geo worker asks
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,10 +15,11 @@ from agents.core.events import GeoAnswered
 from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.hotspots import Hotspots
 from agents.core.fleet.placing import Placing
+from agents.core.fleet.troubles import TroubleKind, Troubles
 from agents.core.geo.choice import LaneStake, choose_lanes, is_due
 from agents.core.geo.figures import Figure, GeoFigures, format_figure_source
 from agents.core.geo.lane_ways import LaneWays
-from agents.core.model.feeds import CURRENT, GEO, FeedItem, GeoItem, LaneTrafficRow
+from agents.core.model.feeds import CURRENT, GEO, FeedItem, GeoItem, LaneTrafficRow, Severity
 from agents.core.model.geo import (
     NAMES_AT_MOST,
     TRAFFIC_LANES_AT_MOST,
@@ -32,7 +33,7 @@ from agents.core.model.geo import (
     Unnamed,
     lane_key,
 )
-from agents.core.model.topology import WorkerKind
+from agents.core.model.topology import WorkerKind, short_name
 from kernels.tables import Floats, Ints
 
 ANSWER_S = 20.0
@@ -50,6 +51,9 @@ LASTING_S = 3_600.0
 NOTABLE = 0.1
 """An index that is this far from 1 is shown to people with the lane's name."""
 ROWS_AT_MOST = 20  # in an item of the feed
+REFUSED_AT_MOST = 2
+"""Questions in a row; then it is a trouble that nothing is told of traffic."""
+FIT_AGAIN_S = 300.0
 
 NO_BUDGET = Budget()
 
@@ -80,6 +84,7 @@ class GeoQuestions:
     fleet: Fleet
     placing: Placing
     hotspots: Hotspots
+    troubles: Troubles
     ways: LaneWays
     period_s: float
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -87,6 +92,7 @@ class GeoQuestions:
     failure: str = ""
     _open: dict[type[Question], _Asked] = field(default_factory=dict)
     _next_s: dict[type[Question], float] = field(default_factory=dict)
+    _refused: int = 0
     _shown: bool = field(init=False)
     _looked_s: float = float("-inf")
 
@@ -110,6 +116,8 @@ class GeoQuestions:
             yield self._make_item(now)  # what the service keeps of the feed may not outlast it
         worker = find_geo_worker(self.fleet)
         if not worker:
+            self._refused = 0
+            self.troubles.clear(TroubleKind.NO_TRAFFIC, "", now, "No geo worker is asked now.")
             return
         if self._is_due(TrafficCommand, now) and (lanes := self._choose_lanes(now)):
             routes = tuple(self.ways.routes_of(n) for n in lanes)
@@ -210,6 +218,7 @@ class GeoQuestions:
                 self._take_traffic([x for x in answer.lanes if x.lane in wanted], asked)
                 self.budget, self.failure = answer.budget, ""
                 self.counts[word, "answered"] += 1
+                self._note_refusals(answer.lanes, asked.worker, now)
                 yield self._make_item(now)
             case NamesCommand() as command, NamesAnswer() as answer:
                 keys = {x.key for x in command.places}
@@ -219,6 +228,27 @@ class GeoQuestions:
                 self.counts[word, "failed"] += 1
                 if kind is TrafficCommand:
                     self.failure = event.why or "it answered something else"
+                    self._count_refusal(f"it does not answer: {self.failure}", asked.worker, now)
+
+    def _note_refusals(self, rows: Sequence[LaneTraffic], worker: str, now: float) -> None:
+        if not rows:
+            self._count_refusal("its provider is too slow", worker, now)
+        elif all(x.refused for x in rows):
+            self._count_refusal(rows[0].reason, worker, now)
+        else:
+            self._refused = 0
+            ended = "The provider of travel times answers again."
+            self.troubles.clear(TroubleKind.NO_TRAFFIC, "", now, ended, holds_s=FIT_AGAIN_S)
+
+    def _count_refusal(self, why: str, worker: str, now: float) -> None:
+        self._refused += 1
+        if self._refused >= REFUSED_AT_MOST:
+            name = short_name(worker)
+            text = (
+                f"{name} tells no traffic: {why.rstrip('.')}. Plans count it as 1. geolane doctor "
+                f"--as {name} on its machine checks the provider"
+            )
+            self.troubles.set(TroubleKind.NO_TRAFFIC, "", text, now, Severity.WARNING)
 
     def _take_traffic(self, rows: Iterable[LaneTraffic], asked: _Asked) -> None:
         for x in rows:

@@ -39,6 +39,7 @@ class TroubleKind(StrEnum):
     TOPIC_CHANGED = "topic_changed"
     NO_GEO = "no_geo"
     NO_ANALYTICS = "no_analytics"
+    NO_TRAFFIC = "no_traffic"
     WORKER_HELD = "worker_held"
     LANE_HELD_UP = "lane_held_up"
     PATH_DOUBTED = "path_doubted"

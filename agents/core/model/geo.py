@@ -7,7 +7,6 @@ holds. Both are durations by the worker's own clock, so that no two clocks are c
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -21,6 +20,8 @@ NAMES_AT_MOST = 50
 """Places in one command `names`."""
 INDEX = (0.25, 16.0)
 """The traffic index: expected by static travel time, clipped to this."""
+LONGEST_S = 30 * 86_400.0
+"""No road takes longer: what a provider tells beyond it is not a travel time."""
 VALID_S = (0.0, 86_400.0)
 """How long a figure may hold; what does not expire is told as the longest."""
 AGE_S = (0.0, 86_400.0)
@@ -32,6 +33,9 @@ ATTRIBUTION_LIMIT = 200
 
 NO_PROVIDER = "none"
 """Stands for the provider where the settings choose none."""
+NO_ROUTE = "no route"
+NO_STATIC = "the provider tells no times without traffic"
+"""With NO_ROUTE: the reasons of a provider that has answered, and has no index."""
 
 Point = tuple[float, float]
 
@@ -45,7 +49,7 @@ def traffic_index(times: Iterable[TravelTime | None]) -> float | None:
     """The index of the ways to a lane's destinations: the sum of the expected times by that of the
     static ones, clipped to INDEX. None without a way that has both."""
     known = [(t.expected_s, t.static_s) for t in times if t is not None and t.static_s]
-    known = [(e, s) for e, s in known if 0 <= e < math.inf and 0 < s < math.inf]
+    known = [(e, s) for e, s in known if 0 < e <= LONGEST_S and 0 < s <= LONGEST_S]
     if not known:
         return None
     low, high = INDEX
@@ -128,6 +132,12 @@ class LaneTraffic:
     source: Source
     reason: str = ""
     live: bool = False
+
+    @property
+    def refused(self) -> bool:
+        """Whether a provider is chosen, and did not answer."""
+        answered = self.index is not None or self.reason in (NO_ROUTE, NO_STATIC)
+        return not answered and self.source.provider != NO_PROVIDER
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,7 @@ def check_place_text(text: str) -> str:
 def parse_coordinates(text: str) -> tuple[float, float] | None:
     """The latitude and longitude of `39.8,-89.6`, in degrees; None for other text. They are not
     checked to be on Earth."""
-    found = _COORDINATES.fullmatch(text)
+    found = _COORDINATES.fullmatch(text) if len(text) <= MOST_CHARACTERS else None
     return (float(found[1]), float(found[2])) if found else None
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from agents.base.text import counted, to_one_line
 from agents.core.fleet.geo_questions import find_geo_worker
 from agents.core.geo.figures import Figure
-from agents.core.model.geo import lane_key
+from agents.core.model.geo import REASON_LIMIT, lane_key
 from agents.core.model.topology import WorkerKind
 from agents.core.operators.arguments import parse_page
 from agents.core.operators.command import Context
@@ -23,7 +23,7 @@ COUNTS_AS_ONE = "Plans count it as 1."
 def show_traffic(c: Context, args: Sequence[str]) -> str:
     known = c.geo.list_known(c.now)
     if not known:
-        return f"Traffic: n/a. {_describe_absence(c) or ASKED} {COUNTS_AS_ONE}"
+        return f"Traffic: n/a. {_describe_absence(c, REASON_LIMIT) or ASKED} {COUNTS_AS_ONE}"
     shown, pages = slice_page(len(known), page := parse_page(args), c.rows)
     rows = [
         [str(n), f"{index:.2f}", _format_age(figure, c.now), _name_of(c, n)]
@@ -76,8 +76,9 @@ def _describe_budget(c: Context) -> str:
     return f" {budget.calls:,} of {budget.daily_calls:,} calls used today."
 
 
-def _describe_absence(c: Context) -> str:
-    """Why traffic is not known, where it is not, and what to do; empty if it will be soon."""
+def _describe_absence(c: Context, limit: int = WHY_LIMIT) -> str:
+    """Why traffic is not known, where it is not, and what to do; empty if it will be soon.
+    `limit`: characters of a reason, so that a table fits below it."""
     views = [v for v in c.fleet.views.values() if v.spec.kind == WorkerKind.GEO]
     if not views:
         return "The inventory has no geo worker: see docs/maps.md."
@@ -87,7 +88,7 @@ def _describe_absence(c: Context) -> str:
             f"No geo worker runs: start geolane geo --name {name}, or its unit geolane-geo@{name}."
         )
     if c.geo.failure:
-        return f"The geo worker did not answer the last question: {_clip(c.geo.failure)}."
+        return f"The geo worker did not answer the last question: {_clip(c.geo.failure, limit)}."
     reasons = Counter(
         figure.reason
         for p in c.fleet.partitions_of(WorkerKind.NODE)
@@ -96,9 +97,8 @@ def _describe_absence(c: Context) -> str:
     if not reasons:
         return ""
     reason, count = reasons.most_common(1)[0]
-    return f"{counted(count, 'lane')}: {_clip(reason)}."
+    return f"{counted(count, 'lane')}: {_clip(reason, limit)}."
 
 
-def _clip(why: str) -> str:
-    """So that the table fits below it."""
-    return to_one_line(why, WHY_LIMIT).rstrip(".")
+def _clip(why: str, limit: int) -> str:
+    return to_one_line(why, limit).rstrip(".")

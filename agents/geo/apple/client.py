@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from agents.base.errors import ProviderUnavailable
+from agents.core.model.times import format_duration
 from agents.geo.apple.answers import TokenResponse
 from agents.geo.apple.budget import Budget, Priority
 from agents.geo.apple.tokens import AccessTokens, MapsKey
@@ -20,6 +21,7 @@ T = TypeVar("T")
 KEY_REFUSED_S = 300.0
 OTHER_REFUSAL_S = 60.0
 _KEY_REFUSED = (401, 403)
+CLOCK_OFF_S = 30.0
 
 
 @dataclass(slots=True)
@@ -95,9 +97,17 @@ class AppleClient:
         if refusal.status in _KEY_REFUSED:
             return self.online.refuse_for(
                 KEY_REFUSED_S,
-                f"refuses the team's key ({refusal.in_words}): check team id, key id, key and this "
-                "machine's clock with `geolane doctor`",
+                f"refuses the team's key ({refusal.in_words}): {self._describe_clock()}check team "
+                "id, key id, key and clock with `geolane doctor`",
             )
         return self.online.refuse_for(
             OTHER_REFUSAL_S, f"refuses the request ({refusal.in_words}): check geo.apple.url"
         )
+
+    def _describe_clock(self) -> str:
+        """Apple refuses what was signed at another time; empty if ours is right, or not known."""
+        ahead_s = self.online.ahead_s or 0.0
+        if abs(ahead_s) < CLOCK_OFF_S:
+            return ""
+        side = "ahead of" if ahead_s > 0 else "behind"
+        return f"this machine's clock is {format_duration(abs(ahead_s))} {side} Apple's; "

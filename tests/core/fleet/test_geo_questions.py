@@ -13,9 +13,12 @@ import pytest
 from agents.core import events as ev
 from agents.core.events import HotspotsRead, QuestionAsked
 from agents.core.fleet.geo_questions import ANSWER_S, FORGOTTEN_S, find_geo_worker
+from agents.core.fleet.troubles import TroubleKind
 from agents.core.model.feeds import GEO, GeoItem
 from agents.core.model.geo import (
     NO_PROVIDER,
+    NO_ROUTE,
+    NO_STATIC,
     Budget,
     LaneTraffic,
     Named,
@@ -184,6 +187,55 @@ def test_no_answer_is_told_and_asked_again(fleet: World) -> None:
     assert fleet.core.geo.counts["traffic", "failed"] == 1
     run(fleet, 70)
     assert len(asked(fleet)) == 1
+
+
+def refuse_traffic(w: World, why: str, source: Source) -> None:
+    for command in asked(w):
+        assert isinstance(command, TrafficCommand)
+        rows = tuple(LaneTraffic(x.lane, None, source, why) for x in command.lanes)
+        w.tell(ev.GeoAnswered("geo-1", command, TrafficAnswer(rows)))
+
+
+def test_a_provider_that_refuses_us_is_told_in_the_room_until_it_answers(fleet: World) -> None:
+    why = "Apple Maps refuses the team's key (401, 'Not Authorized'): check team id, key id, key"
+    source = replace(APPLE, valid_s=300.0)
+    refuse_traffic(fleet, why, source)
+    assert not fleet.core.news.troubles.is_set(TroubleKind.NO_TRAFFIC, "")
+    run(fleet, 310)
+    fleet.said.clear()
+    refuse_traffic(fleet, why, source)
+    run(fleet, 5)
+    told = [s for s in fleet.said if "geo-1 tells no traffic" in s]
+    assert len(told) == 1
+    assert why in told[0]
+    assert "geolane doctor --as geo-1 on its machine" in told[0]
+    assert why in ask(fleet, "traffic"), "whole, since there is no table below it"
+    run(fleet, 600, dict.fromkeys(range(4), 1.2))
+    assert not fleet.core.news.troubles.is_set(TroubleKind.NO_TRAFFIC, "")
+
+
+@pytest.mark.parametrize(
+    ("why", "source"),
+    [
+        (NO_ROUTE, APPLE),
+        (NO_STATIC, APPLE),
+        ("the settings choose no provider of travel times", Source(NO_PROVIDER, valid_s=60.0)),
+    ],
+)
+def test_that_there_is_no_index_is_no_trouble(fleet: World, why: str, source: Source) -> None:
+    for _ in range(4):
+        refuse_traffic(fleet, why, replace(source, valid_s=60.0))
+        run(fleet, 70)
+    assert not fleet.core.news.troubles.is_set(TroubleKind.NO_TRAFFIC, "")
+
+
+def test_a_geo_worker_that_answers_nothing_is_told(fleet: World) -> None:
+    for _ in range(2):
+        (command,) = asked(fleet)
+        assert isinstance(command, TrafficCommand)
+        fleet.tell(ev.GeoAnswered("geo-1", command, None, "IndexError at desk.py:1"))
+        run(fleet, 70)
+    assert fleet.core.news.troubles.is_set(TroubleKind.NO_TRAFFIC, "")
 
 
 def test_an_answer_of_the_wrong_kind_is_none(fleet: World) -> None:
