@@ -1,6 +1,10 @@
 """All tests: `python -m tests`. They run in three parts side by side, since much of their time is
 waiting: those with whole stacks, those with other servers of their own or Flink, and all others.
-What the first two say comes when the others are done."""
+What the first two say comes when the others are done.
+
+A test that fails is tried once more, since so many beside each other on a slow machine are late at
+times; the summary names it (RERUN). Records that are missing or there twice are no question of
+speed: such a test has failed."""
 
 from __future__ import annotations
 
@@ -13,7 +17,9 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-PYTEST = (sys.executable, "-m", "pytest", "--durations=10")
+NEVER_AGAIN = "(?i)missing|duplicate|twice|lost|ledger"
+AGAIN = ("--reruns=1", f"--rerun-except={NEVER_AGAIN}", "-rfER")
+PYTEST = (sys.executable, "-m", "pytest", "--durations=10", *AGAIN)
 STACKS, ANALYTICS = "tests/stack", "tests/analytics"
 OTHERS = (*PYTEST, "-m", "not stack", f"--ignore={ANALYTICS}")
 WITH_STACKS = (*PYTEST, "-vv", "--maxfail=10", STACKS)
