@@ -2,7 +2,8 @@
 latency and backlog of one node at several round-trip times, and the same events under several ways
 to place lanes. Everything is live. Writes docs/distance.md.
 
-    python -m benchmarks.distance [--rounds N] [--before PATH] [--only PART] [--proxied] [--any-load]
+    python -m benchmarks.distance [--rounds N] [--before PATH] [--only PART] [--rtts-ms MS,...] [--proxied]
+        [--any-load]
 
 `--before`: a checkout of an older version, which is measured beside this one, by turns. Without it,
 recorded figures stand beside, and are marked as such."""
@@ -251,7 +252,13 @@ Found = dict[tuple[str, str, int], list[float]]
 """By figure, version and round-trip time: one value of each round."""
 
 
-async def measure(on: Ground, versions: dict[str, Path], rounds: int, only: Sequence[str]) -> Found:
+async def measure(
+    on: Ground,
+    versions: dict[str, Path],
+    rounds: int,
+    only: Sequence[str],
+    rtts_ms: Sequence[int] = RTTS_MS,
+) -> Found:
     """All figures, by turns."""
     found: Found = defaultdict(list)
 
@@ -267,7 +274,7 @@ async def measure(on: Ground, versions: dict[str, Path], rounds: int, only: Sequ
             await ensure_topics(kafka, (Topic(BACKLOG, LANES, 4096),))
             await fill(kafka, BACKLOG, lane_records(on.events, on.lane_map))
     for _ in range(rounds):
-        for rtt_ms in RTTS_MS:
+        for rtt_ms in rtts_ms:
             for side, version in versions.items():
                 if "visible" in only:
                     p50, p99 = await measure_visible(on, version, rtt_ms)
@@ -383,6 +390,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--before", type=Path, help="a checkout of an older version")
     parser.add_argument("--only", default="visible,backlog,policies")
+    parser.add_argument("--rtts-ms", default=",".join(map(str, RTTS_MS)), help="of the node")
     parser.add_argument("--events", type=int, default=120_000, help="of the backlog")
     parser.add_argument("--live-events", type=int, default=3_000, help="of each way to place lanes")
     parser.add_argument("--seconds", type=float, default=15.0, help="of each visible latency")
@@ -405,7 +413,9 @@ def main() -> None:
         async def run() -> tuple[Found, str]:
             asked = options.events, options.seconds, options.bound_s, options.proxied
             async with ground(*asked) as on:
-                return await measure(on, versions, options.rounds, only), on.way.about
+                rtts_ms = [int(ms) for ms in options.rtts_ms.split(",")]
+                found = await measure(on, versions, options.rounds, only, rtts_ms)
+                return found, on.way.about
 
         found, way = asyncio.run(run())
         parts["node"] = f"{table(found, BEFORE in versions)}\n\n{now()}; {about} {way}"

@@ -148,9 +148,7 @@ class Reader:
 
     async def _fetch_records(self, timeout_ms: int, most: int) -> dict[Any, list[Any]]:
         try:
-            taken: dict[Any, list[Any]] = await self._consumer.getmany(
-                timeout_ms=timeout_ms, max_records=most
-            )
+            taken = await self._take_evenly(timeout_ms, most)
         except kafka_errors.OffsetOutOfRangeError as e:
             tp, offset = next(iter(e.args[0].items()))
             raise Unreadable(
@@ -176,6 +174,25 @@ class Reader:
         if taken:
             self._corrupt = 0
         return taken
+
+    async def _take_evenly(self, timeout_ms: int, most: int) -> dict[Any, list[Any]]:
+        """Up to `most` records, an even share of each partition that has some. A batch of a few
+        partitions would have two record batches for each, which pass one after the other: one more
+        round trip."""
+        # One record, since only the wait is wanted: aiokafka takes a whole partition first.
+        taken: dict[Any, list[Any]] = await self._consumer.getmany(
+            timeout_ms=timeout_ms, max_records=1
+        )
+        left = most - len(taken)
+        while left > 0 and (buffered := tuple(self._consumer._fetcher._records)):
+            share = -(-left // len(buffered))
+            for tp in buffered:
+                got = await self._consumer.getmany(tp, max_records=min(share, left))
+                taken.setdefault(tp, []).extend(got.get(tp, ()))
+                left -= len(got.get(tp, ()))
+                if left <= 0:
+                    break
+        return {tp: records for tp, records in taken.items() if records}
 
     async def _explain_out_of_range(self, tp: Any, offset: int) -> str:
         """Why the log does not have that offset, as a text."""
