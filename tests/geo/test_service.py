@@ -10,6 +10,8 @@ from collections.abc import Callable
 import orjson
 import pytest
 
+from agents.base.errors import ProviderFailed, ProviderUnavailable
+from agents.core.model.places import Place
 from agents.core.model.topology import ASIDE
 from agents.geo import lookups
 from agents.geo.lookups import Lookups
@@ -152,3 +154,64 @@ async def test_a_batch_goes_on_as_far_as_its_places_are_known(
         await until(lambda: done(b) == 9)
         found = await r.read(r.topics.raw, 9)
         assert [orjson.loads(x.value)["id"] for x in found] == [f"p{i}" for i in range(9)]
+
+
+async def test_a_worker_that_is_killed_while_its_events_wait_loses_and_doubles_none(
+    kafka_server: KafkaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of a batch: what is before the event that waits is sent already."""
+    monkeypatch.setattr(lane, "HOLD_S", 0.1)
+    monkeypatch.setattr(lane, "MAX_HOLD_S", 0.2)
+
+    class Half(TableGeocoder):
+        async def find(self, text: str, country: str = "") -> Place:
+            if text == "Paris" and self.away_at_paris:
+                raise ProviderUnavailable("the calls of today are used up", 1.0)
+            return await super().find(text, country)
+
+        away_at_paris = True
+
+    async with rig(kafka_server, raw=1) as r:
+        geocoder = Half()
+        await fill_fast(r, 0, 9)
+        a = await r.engine(geo(r, geocoder), "a")
+        await a.assign((0, 1, 0))
+        await until(lambda: "used up" in fault(a))
+        await a.kill()
+        b = await r.engine(geo(r, geocoder), "a")  # under the same name: it fences the other
+        at = await r.committed(r.topics.unplaced, 0, r.topics.geo_group)
+        assert at is not None
+        assert at[0] == 1
+        await b.assign((0, 2, at[0]))
+        await until(lambda: "used up" in fault(b))
+        geocoder.away_at_paris = False
+        await until(lambda: done(b) == 9)
+        assert await ids(r, r.topics.raw, 6) | await ids(r, r.topics.dead, 3) == Counter(
+            f"p{i}" for i in range(9)
+        )
+
+
+async def test_a_name_at_which_the_provider_always_fails_does_not_hold_up_the_others(
+    kafka_server: KafkaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane, "HOLD_S", 0.1)
+    monkeypatch.setattr(lane, "MAX_HOLD_S", 0.2)
+
+    class Failing(TableGeocoder):
+        async def find(self, text: str, country: str = "") -> Place:
+            if text == "Paris":
+                raise ProviderFailed("table answers with status 500", 1.0)
+            return await super().find(text, country)
+
+    async with rig(kafka_server, raw=1) as r:
+        await fill_fast(r, 0, 12)
+        w = await r.engine(geo(r, Failing()))
+        await w.assign((0, 1, 0))
+        await until(lambda: done(w) == 12)
+        assert set(await ids(r, r.topics.raw, 4)) == {"p0", "p3", "p6", "p9"}
+        dead = await r.read(r.topics.dead, 8)
+        details = {dict(x.headers)["geolane-detail"] for x in dead}
+        assert (
+            b"'Paris': the provider answers others, and fails at this name: table answers with "
+            b"status 500"
+        ) in details

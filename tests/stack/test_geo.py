@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import signal
+import time
 from itertools import islice
 
 import orjson
@@ -13,6 +15,7 @@ from aiokafka import AIOKafkaConsumer
 
 from agents.core.model.topology import TOPIC_CLEAN, WorkerKind
 from agents.kafka.connection import client_kwargs
+from agents.kafka.offsets import Offsets
 from agents.local.demo import flights
 from agents.local.stack import MAPS_OF_SETTINGS
 from tests.stack.conftest import Running
@@ -73,6 +76,50 @@ async def test_a_killed_worker_costs_no_event(running: Running) -> None:
     stack.kill_process("geo-1")
     await running.account(replay, sending)
     assert stack.accounting.unplaced == 0
+    assert stack.follower.placed[UNPLACED].boot != boot
+
+
+async def test_a_worker_frozen_within_a_transaction_holds_up_the_others_until_it_is_fenced(
+    running: Running,
+) -> None:
+    """What it has written is not decided, so that routers cannot read what is behind it."""
+    stack, a = running.stack, running.stack.accounting
+    before, fences, boot = a.placed, stack.follower.fences, stack.follower.placed[UNPLACED].boot
+    worker, raw = (
+        stack.family.children["geo-1"],
+        [WorkerKind.ROUTER.partition(n) for n in range(len(a.raw))],
+    )
+    offsets = Offsets(stack.base.kafka, WorkerKind.GEO.group)
+
+    async def is_undecided() -> bool:
+        written = await offsets.read_high_watermarks(raw)
+        readable = await offsets.read_end_offsets(raw)
+        return any(readable[p] < written[p] for p in raw)
+
+    await offsets.start()
+    try:
+        named, sending = running.replay(4000, flights.name_origins(flights.week_of_events(5)))
+        await running.until(lambda: a.placed > before + 200, "it places them")
+        async with asyncio.timeout(60):
+            while True:
+                worker.send_signal(signal.SIGSTOP)
+                if await is_undecided():
+                    break
+                worker.send_signal(signal.SIGCONT)
+                await asyncio.sleep(0.01)
+        frozen_s = time.monotonic()
+        done = a.clean + a.filtered
+        others, sending_others = running.replay(300, flights.week_of_events(6))
+        await running.until(lambda: stack.follower.fences > fences, "it is fenced")
+        await running.until(lambda: a.clean + a.filtered >= done + 300, "the others go on")
+        print(f"held up for {time.monotonic() - frozen_s:.1f} s")
+        assert not await is_undecided()
+    finally:
+        worker.send_signal(signal.SIGCONT)
+        await offsets.stop()
+    await running.account(named, sending)
+    await running.account(others, sending_others)
+    assert a.unplaced == 0
     assert stack.follower.placed[UNPLACED].boot != boot
 
 

@@ -1,5 +1,6 @@
-"""Traffic in a whole stack, from a server of invented maps to the plan: what people, feeds and
-metrics tell of it, that it is marked as invented, and that its plans can be made again."""
+"""Places and traffic in a whole stack (`geolane up --maps demo`), from a server of invented maps to
+events and plans: what people, feeds and metrics tell of them, that they are marked as invented, and
+that plans can be made again."""
 
 from __future__ import annotations
 
@@ -8,16 +9,19 @@ import json
 import re
 import zlib
 from contextlib import aclosing
+from itertools import islice
 
+import orjson
 import pytest
 
 from agents.admin.replan import Span, replan_span
 from agents.core.geo.context import ContextKind, GeoContext, decode_record
 from agents.core.model.feeds import GEO, GeoItem
 from agents.core.model.geo import INDEX
-from agents.core.model.topology import TOPIC_GEO_CONTEXT
+from agents.core.model.topology import TOPIC_CLEAN, TOPIC_GEO_CONTEXT
 from agents.core.planning.recording import moment_from_json
 from agents.journal.decisions import open_ticks
+from agents.local.demo import flights
 from agents.local.stack import MAPS_DEMO
 from agents.xmpp.operator_client import OperatorClient
 from kernels.scoring.choose import choose_numerics
@@ -48,6 +52,18 @@ async def wait_for_item(who: OperatorClient) -> GeoItem:
             if isinstance(element, GeoItem) and element.rows:
                 return element
     raise AssertionError("the feed has ended")
+
+
+async def test_places_are_invented_and_say_so(running: Running) -> None:
+    a = running.stack.accounting
+    replay, sending = running.replay(40, flights.name_origins(islice(running.stream, 40)))
+    await running.account(replay, sending)
+    assert (a.unplaced, a.placed + a.dead) == (0, 40)
+    clean = await read_all(running.stack.base.kafka, TOPIC_CLEAN)
+    assert len(clean) + a.filtered == a.placed > 0
+    for record in clean:
+        assert orjson.loads(record.value)["origin"]["geo"]["provider"] == "invented"
+        assert dict(record.headers)["geolane-placed"].startswith(b"invented ")
 
 
 async def test_invented_traffic_is_told_as_such_wherever_it_shows(running: Running) -> None:

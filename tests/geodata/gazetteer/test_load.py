@@ -3,7 +3,9 @@ it is made aside."""
 
 from __future__ import annotations
 
+import random
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,6 +52,24 @@ def test_it_is_made_once_and_only_its_owner_can_read_it(built: list[Path], tmp_p
     assert file.parent == tmp_path / "cache"
     assert file.stat().st_mode & 0o777 == 0o600
     assert file.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_file_with_one_wrong_bit_is_read_or_made_again(table: Columns, tmp_path: Path) -> None:
+    """The bits of the headers, which no checksum protects: their readers raise anything."""
+    file = tmp_path / "table.npz"
+    write_columns(table, file)
+    data, dice = file.read_bytes(), random.Random(14)
+    with zipfile.ZipFile(file) as parts:
+        headers = [
+            at for x in parts.infolist() for at in range(x.header_offset, x.header_offset + 200)
+        ]
+    outcomes = set()
+    for _ in range(200):
+        changed = bytearray(data)
+        changed[dice.choice(headers)] ^= 1 << dice.randrange(8)
+        file.write_bytes(changed)
+        outcomes.add(read_columns(file) is None)
+    assert True in outcomes
 
 
 def test_a_table_of_an_older_version_is_removed(built: list[Path], tmp_path: Path) -> None:
