@@ -61,7 +61,7 @@ async def _find_place(
     try:
         asked = providers.people
         at = parse_coordinates(text)
-        found = await (asked.name_at(*at) if at else asked.find(text, country))
+        found = await (asked.name_at(*at) if at else asked.find(text, country.upper()))
         return found, asked.attribution
     finally:
         await providers.close()

@@ -42,6 +42,7 @@ class GeoEngine(Engine):
     ) -> None:
         super().__init__(kafka, worker, stage, boot, leave=leave)
         self._providers = providers
+        stage.now_ms = self.clock.now_ms
 
     def add_metrics(self, worker: str, out: Samples) -> None:
         for server in self._providers.servers:

@@ -7,7 +7,7 @@ most `wait_s`."""
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, zip_longest
 from typing import Any, Protocol
 
@@ -34,6 +34,7 @@ from agents.core.model.times import format_duration
 from agents.core.model.topology import MAIN
 from agents.geo.lookups import Found
 from agents.geo.origin import fill_origin
+from agents.kafka.broker_clock import read_own_clock_ms
 from agents.worker.stage import Inputs, Outbox, Tally, Topics, sample_records
 
 GIVES_UP_AFTER_S = 600.0
@@ -54,7 +55,8 @@ class Finder(Protocol):
 
 class GeoStage:
     """`raw_partitions`: how many events.raw has. `max_bytes`, `future_limit_ms`: as a router's.
-    `wait_s`: how long an event may wait, from its append on."""
+    `wait_s`: how long an event may wait, from its append on, by the clock `now_ms` (epoch ms),
+    which is the brokers' as soon as an engine has set it."""
 
     def __init__(
         self,
@@ -73,6 +75,7 @@ class GeoStage:
         self._max_bytes, self._future_limit_ms = max_bytes, future_limit_ms
         self._wait_s = wait_s
         self._gives_up_from = time.monotonic() + GIVES_UP_AFTER_S
+        self.now_ms: Callable[[], float] = read_own_clock_ms
 
     code, pids, lost = "", (), 0
 
@@ -128,7 +131,7 @@ class GeoStage:
     def _give_up_before_ms(self) -> float:
         """What was appended before this time and is not answered now is given up."""
         begun = time.monotonic() >= self._gives_up_from
-        return (time.time() - self._wait_s) * 1000 if begun else 0.0
+        return self.now_ms() - self._wait_s * 1000 if begun else 0.0
 
     def _describe_wait(self, found: Found) -> str:
         why = found.waits or "the provider is slow"

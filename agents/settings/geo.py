@@ -9,6 +9,8 @@ import msgspec
 from agents.settings.fields import about, about_file, choice
 
 APPLE_URL = "https://maps-api.apple.com"
+APPLE_TEAM_CALLS = 25_000
+"""What Apple allows a team in a day."""
 _LOOPBACK = r"(127\.\d+\.\d+\.\d+|localhost|\[::1\])"
 _TLS_URL = rf"\A(https://[^\s/@?#]+|http://{_LOOPBACK}(:\d+)?)(/[^\s?#]*)?\Z"
 _OWN_URL = r"\A(|https?://[^\s/@?#]+(/[^\s?#]*)?)\Z"
@@ -48,7 +50,7 @@ class Apple(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "team 25000, MapKit JS included.",
             "calls",
             ge=1,
-            le=25_000,
+            le=APPLE_TEAM_CALLS,
         ),
     ] = 20_000
     budget_file: Annotated[

@@ -70,7 +70,9 @@ key_file = "{apple.key_file}"
 budget_file = "{apple.budget_file}"
 """
         )
-        code, out, err = await asyncio.to_thread(run, "Dallas", "--settings", str(file))
+        code, out, err = await asyncio.to_thread(
+            run, "Dallas", "--country", "us", "--settings", str(file)
+        )
     assert code == 0, err
     assert "Source: invented, invented by geolane's demonstration" in out
     for secret in (apple.team_id, apple.key_id):

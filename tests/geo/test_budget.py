@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -125,16 +127,48 @@ async def test_a_clock_that_is_set_back_gives_nothing_and_takes_nothing(
     assert budget.look().calls_left == 40
     await budget.end_day()
     clock.now -= 30 * DAY_S
-    assert budget.look().ended_for_s <= DAY_S
+    assert budget.look().ended_for_s == 0, "Apple is asked: it knows"
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"tokens":"many"}', "x" * 100_000])
+async def test_after_a_clock_was_set_back_calls_flow_in_as_ever(
+    budget: Budget, clock: Clock
+) -> None:
+    """As it was used up when the clock was an hour ahead."""
+    await take_all(budget, Priority.PERSON, 100)
+    clock.now -= 3600
+    with pytest.raises(ProviderUnavailable) as refused:
+        await budget.take(Priority.PERSON)
+    clock.now += refused.value.retry_s + 0.001
+    await budget.take(Priority.PERSON)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "{", "[]", '{"tokens":"many"}', "x" * 100_000),
+        '{"tokens":5,"refilled_at":5,"calls":-1}',
+    ],
+)
 async def test_a_damaged_file_stops_calls_and_is_named(budget: Budget, content: str) -> None:
     budget.file.write_text(content)
     with pytest.raises(SettingsError, match=str(budget.file)):
         budget.check()
     with pytest.raises(ProviderUnavailable, match="cannot be counted"):
         await budget.take(Priority.PERSON)
+
+
+async def test_on_a_full_disk_nothing_is_sent_and_nothing_is_lost(budget: Budget) -> None:
+    await take_all(budget, Priority.PERSON, 10)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1]))  # as a disk with room for one byte
+    try:
+        with pytest.raises(ProviderUnavailable, match="cannot be written") as refused:
+            await budget.take(Priority.PERSON)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert refused.value.retry_s == 60
+    assert os.listdir(budget.file.parent) == [budget.file.name]
+    assert await take_all(budget, Priority.PERSON) == 90
 
 
 async def test_a_folder_that_is_not_there_is_named(tmp_path: Path, clock: Clock) -> None:

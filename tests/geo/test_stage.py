@@ -10,15 +10,18 @@ from typing import Any
 import orjson
 import pytest
 
+from agents import settings
 from agents.base.errors import PlaceUnknown
 from agents.core.lanes.records import Reason
 from agents.core.model.places import check_place_text
 from agents.geo import stage as stage_module
 from agents.geo.lookups import Found
+from agents.geo.process import GeoEngine
+from agents.geo.providers import Providers
 from agents.geo.stage import GeoStage
 from agents.worker.limits import Limit
 from agents.worker.stage import Outbox, Tally
-from tests.geo.support import TABLE, unplaced
+from tests.geo.support import TABLE, TableGeocoder, unplaced
 from tests.worker.test_outbox import contents, outbox
 
 NOW_MS = 1_000_000_000_000
@@ -195,6 +198,22 @@ def test_what_has_waited_for_too_long_becomes_a_dead_letter(
     unasked = Record(unplaced(3, "Paris"), 1, timestamp=old.timestamp)
     assert run(old, unasked, finder=away).tally.upto == 1, "only what was asked is given up"
     assert not run(old, finder=InTable()).dead, "what can be asked is never given up"
+
+
+def test_the_brokers_clock_says_how_long_an_event_has_waited(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Our own is two hours ahead, which would be longer than an event may wait."""
+    monkeypatch.setattr(stage_module, "GIVES_UP_AFTER_S", 0.0)
+    stage = GeoStage(InTable("no calls are left"), 4, 100_000, 300_000, 3600.0)
+    table = TableGeocoder()
+    providers = Providers(table, table, table, None)
+    engine = GeoEngine(settings.Kafka(), settings.Worker(), stage, "B", providers, lambda: None)
+    engine.clock.own_ms = lambda: NOW_MS + 7_200_000
+    record = Record(unplaced(1), timestamp=NOW_MS - 60_000)
+    assert stage.process_batch({0: [record]}, outbox(1 << 20))[0][1].dead == 1
+    engine.clock.note_append(NOW_MS + 7_200_000, NOW_MS, NOW_MS + 7_200_010)
+    assert stage.process_batch({0: [record]}, outbox(1 << 20))[0][1].upto == 0
 
 
 def test_what_events_raw_would_refuse_is_a_dead_letter() -> None:

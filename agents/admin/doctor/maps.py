@@ -17,9 +17,16 @@ import msgspec
 from agents import settings
 from agents.admin.doctor.check import Check
 from agents.admin.doctor.judge.host import judge_clock
-from agents.admin.doctor.judge.maps import judge_budget, judge_key_file, judge_valhalla
+from agents.admin.doctor.judge.maps import (
+    judge_budget,
+    judge_key_file,
+    judge_team,
+    judge_valhalla,
+)
 from agents.admin.doctor.judge.roles import Role, Whom
 from agents.admin.doctor.judge.verdict import NotLookedAt, Verdict, fault, ok
+from agents.core.model.inventory import Inventory
+from agents.core.model.topology import WorkerKind
 from agents.geo.apple.budget import Budget
 from agents.geo.apple.tokens import CREDENTIAL, MapsKey, read_key
 from agents.geo.online import Online, Refusal
@@ -32,10 +39,18 @@ DOCS = "docs/maps.md says what it needs"
 
 
 class MapsCheck:
-    """`now`: this machine's clock, in epoch seconds."""
+    """`now`: this machine's clock, in epoch seconds. `inventory`: None where it is not known."""
 
-    def __init__(self, geo: settings.Geo, who: Whom, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        geo: settings.Geo,
+        who: Whom,
+        now: Callable[[], float] = time.time,
+        inventory: Inventory | None = None,
+    ) -> None:
         self._geo, self._who, self._now = geo, who, now
+        workers = inventory.workers_of(WorkerKind.GEO) if inventory else []
+        self._sites = len({worker.site for worker in workers})
         self._budget = Budget(Path(geo.apple.budget_file), geo.apple.daily_calls, now)
         self._apple_online: Online | None = None
 
@@ -59,6 +74,8 @@ class MapsCheck:
                     GROUP, "apple clock", self._check_clock, after=(f"{GROUP} apple",), bound_s=35.0
                 ),
             ]
+            if self._sites:
+                checks.append(Check(GROUP, "apple team", self._check_team, todo=DOCS))
         for name, look in (
             ("photon", self._check_photon),
             ("nominatim", self._check_nominatim),
@@ -82,6 +99,9 @@ class MapsCheck:
     async def _check_budget(self) -> Verdict:
         left = await asyncio.to_thread(self._budget.look)
         return judge_budget(left, self._budget.daily_calls, self._budget.file)
+
+    async def _check_team(self) -> Verdict:
+        return judge_team(self._sites, self._budget.daily_calls)
 
     async def _check_apple(self) -> Verdict:
         if (await asyncio.to_thread(self._budget.look)).calls_left < 1:

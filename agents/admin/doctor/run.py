@@ -42,7 +42,7 @@ def list_checks(
         *XmppCheck(settings, who, inventory, now).list_checks(),
         *FleetCheck(settings, who, inventory, kafka, now).list_checks(),
         *FlinkCheck(settings).list_checks(),
-        *MapsCheck(settings.geo, who, now).list_checks(),
+        *MapsCheck(settings.geo, who, now, inventory).list_checks(),
     ]
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 
@@ -30,6 +30,7 @@ BURST = 1 / 8
 """The share of the day that may be sent at once."""
 AGAIN_S = 3600.0
 """If Apple answers 429 once more, though it is another day here: its day begins at another hour."""
+MOST_CALLS = 1_000_000
 _MAX_BYTES = 4096
 
 _log = log.get_logger("maps")
@@ -53,7 +54,7 @@ class Spent(msgspec.Struct, forbid_unknown_fields=True):
     refilled_at: float
     ended_until: float = 0.0
     day: int = 0
-    calls: int = 0
+    calls: Annotated[int, msgspec.Meta(ge=0, le=MOST_CALLS)] = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ class Budget:
     refused: int = 0
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _ended: bool = False
+    _was_ahead: bool = False
 
     @property
     def burst(self) -> float:
@@ -143,6 +145,8 @@ class Budget:
                 )
             needed = 1 + priority.value * (self.burst - 1)
             if spent.tokens < needed:
+                if self._was_ahead:
+                    self._write(spent)  # it flows in from now on
                 which = "is kept for more urgent calls" if spent.tokens >= 1 else "is used up"
                 return ProviderUnavailable(
                     f"what geo.apple.daily_calls ({self.daily_calls:,}) allows now {which}",
@@ -175,7 +179,8 @@ class Budget:
             return True
 
     def _read(self, now: float) -> Spent:
-        """What the file holds, as it is now."""
+        """What the file holds, as it is now. Its times may be later than now, since a clock may be
+        set back: then Apple is asked again, and calls flow in from now on."""
         day = int(now // DAY_S)
         try:
             spent = msgspec.json.decode(read_whole_file(self.file, _MAX_BYTES), type=Spent)
@@ -185,14 +190,15 @@ class Budget:
             raise SettingsError(f"{self.file}: cannot be read ({e.strerror})") from e
         except (msgspec.DecodeError, UnicodeDecodeError) as e:
             raise SettingsError(f"{self.file}: is damaged ({e}); remove it") from e
+        self._was_ahead = spent.refilled_at > now
         bucket = TokenBucket(self.burst, self.per_s)
         bucket.tokens = min(max(0.0, spent.tokens), self.burst)
-        bucket.refilled_at = min(spent.refilled_at, now)  # the clock may have been set back
+        bucket.refilled_at = min(spent.refilled_at, now)
         bucket.refill(now)
         return Spent(
             bucket.tokens,
             now,
-            min(spent.ended_until, now + DAY_S),
+            spent.ended_until if spent.ended_until <= now + DAY_S else 0.0,
             day,
             spent.calls if spent.day == day else 0,
         )

@@ -13,6 +13,8 @@ from agents import settings
 from agents.admin.doctor.judge.roles import Whom, with_passwords
 from agents.admin.doctor.judge.verdict import Finding, Level
 from agents.admin.doctor.maps import MapsCheck
+from agents.core.model.inventory import Inventory
+from agents.core.model.topology import Site, WorkerKind, WorkerSpec
 from agents.geo.apple.budget import Budget, Priority
 from agents.local.demo.maps.apple_maps import KEY_FILE, AppleMaps
 from agents.local.demo.maps.http_stand_in import Fault
@@ -92,6 +94,26 @@ async def test_a_budget_that_is_used_up_is_named_and_not_exceeded(tmp_path: Path
         named(found, "maps apple budget", "used up for now", level=Level.WARNING)
         named(found, "maps apple", "the budget allows no call now", level=Level.SKIPPED)
         assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("sites", "daily_calls", "level"),
+    [(1, 25_000, Level.OK), (2, 12_500, Level.OK), (2, 20_000, Level.WARNING)],
+)
+async def test_several_machines_of_one_team_are_added_up(
+    sites: int, daily_calls: int, level: Level
+) -> None:
+    where = {f"s{i}": Site(f"s{i}", 50.0, 8.0, "eu") for i in range(sites)}
+    workers = {
+        f"geo-{i}": WorkerSpec(f"geo-{i}", WorkerKind.GEO, f"s{i % sites}", 1.0) for i in range(3)
+    }
+    geo = settings.Geo(geocoder="apple", apple=settings.Apple(daily_calls=daily_calls))
+    check = MapsCheck(geo, COORDINATOR, lambda: NOW, Inventory(where, workers))
+    found = (await findings(check.list_checks()))["maps apple team"]
+    assert found.level is level
+    if level is Level.WARNING:
+        assert "40,000 calls in 24 hours, and Apple allows the team 25,000" in found.found
+        assert "geo.apple.daily_calls to 12,500 or less" in found.todo
 
 
 async def test_a_quota_that_apple_says_is_used_up_is_named(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from agents.base.text import counted
 from agents.core.model.times import format_duration
 from agents.geo.apple.budget import Left
 from agents.geo.valhalla import ValhallaStatus
+from agents.settings.geo import APPLE_TEAM_CALLS
 
 
 def judge_key_file(file: Path | None) -> Verdict:
@@ -30,6 +31,19 @@ def judge_budget(left: Left, daily_calls: int, file: Path) -> Verdict:
             "wait, or raise geo.apple.daily_calls: Apple allows a team 25,000 with MapKit JS",
         )
     return ok(f"{said}; {left.calls_left:,} may be sent at once; counted in {file}")
+
+
+def judge_team(sites: int, daily_calls: int) -> Verdict:
+    """`sites`: where the inventory has geo workers. Each machine counts for itself, and what is at
+    several sites is on several machines."""
+    together = sites * daily_calls
+    if together <= APPLE_TEAM_CALLS:
+        return ok(f"geo workers at {counted(sites, 'site')} send {together:,} calls or fewer a day")
+    return warning(
+        f"geo workers at {counted(sites, 'site')} do not share their budgets: together they may "
+        f"send {together:,} calls in 24 hours, and Apple allows the team {APPLE_TEAM_CALLS:,}",
+        f"set geo.apple.daily_calls to {APPLE_TEAM_CALLS // sites:,} or less on each machine",
+    )
 
 
 def judge_valhalla(status: ValhallaStatus, took: str) -> Verdict:
