@@ -12,6 +12,7 @@ from slixmpp.exceptions import IqError
 from slixmpp.stanza import Iq
 
 from agents.core.events import TelemetryIn, WorkerSeen
+from agents.core.model.geo import GeoAnswer, GeoCommand, NamesAnswer, PlaceCommand
 from agents.core.model.messages import (
     Announcement,
     DrainCommand,
@@ -21,7 +22,7 @@ from agents.core.model.messages import (
     WorkerCommand,
 )
 from agents.xmpp.client import Handlers, Login, Session
-from plugins import feeds, health, lanes, telemetry
+from plugins import feeds, geo, health, lanes, telemetry
 from plugins import namespaces as ns
 from tests.fixtures.xmpp import XmppServer
 from tests.xmpp.conftest import Links, Worker
@@ -35,9 +36,10 @@ async def session(server: XmppServer, account: str, resource: str = "x") -> Asyn
         yield made
 
 
-def command(sender: Session, worker: Worker, what: WorkerCommand) -> Iq:
+def command(sender: Session, worker: Worker, what: WorkerCommand | GeoCommand) -> Iq:
     iq = sender.make_iq("set", f"{worker.account}@{sender.login.xmpp.fleet}/etl")
-    iq.xml.append(lanes.command_to_xml(what))
+    is_geo = isinstance(what, GeoCommand)
+    iq.xml.append(geo.command_to_xml(what) if is_geo else lanes.command_to_xml(what))
     return iq
 
 
@@ -50,7 +52,14 @@ async def refused(sender: Session, iq: Iq) -> str:
 async def test_a_command_from_anyone_but_the_leader_is_forbidden(links: Links) -> None:
     server = links.server
     worker = await links.worker()
-    what = DrainCommand(99, "boot1")
+    asked: list[GeoCommand] = []
+
+    async def answer(command: GeoCommand) -> GeoAnswer:
+        asked.append(command)
+        return NamesAnswer(())
+
+    worker.link._answer_geo = answer
+    commands = (DrainCommand(99, "boot1"), PlaceCommand(99, "boot1", "Paris"))
     for account, resource in (
         (await server.stranger(), "leader"),
         (await server.person("owner"), "leader"),
@@ -59,8 +68,9 @@ async def test_a_command_from_anyone_but_the_leader_is_forbidden(links: Links) -
         ("geolane", "Leader"),
     ):
         async with session(server, account, resource) as sender:
-            assert await refused(sender, command(sender, worker, what)) == "forbidden"
-    assert worker.commands == []
+            for what in commands:
+                assert await refused(sender, command(sender, worker, what)) == "forbidden"
+    assert (worker.commands, asked) == ([], [])
 
 
 async def test_a_malformed_command_is_a_bad_request_and_the_worker_goes_on(links: Links) -> None:

@@ -11,7 +11,7 @@ import math
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import aiokafka.errors as kafka_errors
@@ -55,6 +55,7 @@ from agents.core.model.topology import (
     OPTIONAL_TOPICS,
     TOPIC_LANES,
     TOPIC_RAW,
+    WorkerKind,
 )
 from agents.kafka import verification
 from agents.kafka.connection import client_kwargs, to_geolane_error
@@ -116,7 +117,7 @@ class KafkaCheck:
             check("rights", self._check_rights, "cluster"),
             check("time stamps", self._topics_check(judge_time_stamps), "cluster"),
             check("record sizes", self._check_sizes, "cluster"),
-            check("keeping", self._topics_check(judge_retention), "cluster"),
+            check("keeping", self._topics_check(self._judge_retention), "cluster"),
             check("replicas", self._topics_check(judge_replicas), "cluster"),
             check("limits", self._check_limits, "listeners"),
             check("socket buffers", self._check_buffers, "round trips"),
@@ -347,6 +348,10 @@ class KafkaCheck:
             return judged(self.wanted_topics, self.cluster)
 
         return judge_topics
+
+    def _judge_retention(self, wanted: Sequence[Topic], cluster: Cluster) -> Verdict:
+        wait_h = self._loaded.settings.geo.wait_h if WorkerKind.GEO in self._uses else 0.0
+        return judge_retention(wanted, cluster, wait_h)
 
     async def _check_rights(self) -> Verdict:
         return judge_rights(self._who.reads, self._who.writes, self.cluster)

@@ -69,10 +69,10 @@ def decode_record(key: bytes | None, value: bytes | None) -> GeoContext:
         and found.expires_at - found.fetched_at <= VALID_S[1] + 1
     ):
         raise ValueError("its times are impossible")
-    if not (
-        0 < len(found.provider) <= PROVIDER_LIMIT and len(found.attribution) <= (ATTRIBUTION_LIMIT)
-    ):
+    if not 0 < len(found.provider) <= PROVIDER_LIMIT or len(found.attribution) > ATTRIBUTION_LIMIT:
         raise ValueError("its provider or its attribution is missing, or too long")
+    if not all(x.isprintable() for x in (found.provider, found.attribution, found.name)):
+        raise ValueError("its provider, attribution or name has a character that is not shown")
     if found.kind is ContextKind.TRAFFIC:
         if found.index is None or not INDEX[0] <= found.index <= INDEX[1]:
             raise ValueError(f"its index is not between {INDEX[0]:g} and {INDEX[1]:g}")

@@ -28,6 +28,7 @@ from agents.core.model.inventory import Inventory
 from agents.core.model.placement import Placed, PlacementTable, State
 from agents.core.model.topology import (
     KINDS,
+    TOPIC_UNPLACED,
     TOPICS_OF_ANALYTICS,
     Partition,
     Site,
@@ -286,6 +287,17 @@ def cluster(
 def test_topics(verdict: Verdict, level: Level) -> None:
     assert verdict.level is level, verdict
     assert bool(verdict.todo) == (level in (WARNING, FAULT)), verdict
+
+
+@pytest.mark.parametrize(("wait_h", "level"), [(0, OK), (168, OK), (200, WARNING)])
+def test_events_may_not_wait_for_longer_than_kafka_keeps_them(wait_h: float, level: Level) -> None:
+    topic = Topic(TOPIC_UNPLACED, 1, 128)
+    there = cluster({"retention.ms": str(7 * kafka.DAY_MS)}, topic)
+    verdict = kafka.judge_retention([topic], there, wait_h)
+    assert verdict.level is level
+    if level is WARNING:
+        assert "keeps events for 168 h, and geo.wait_h lets them wait for 200 h" in verdict.found
+        assert "retention.ms=1440000000" in verdict.todo
 
 
 def test_what_provisioning_makes_is_ok() -> None:

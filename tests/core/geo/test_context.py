@@ -43,6 +43,8 @@ def test_a_record_survives(record: GeoContext) -> None:
         {"lane": None},
         {"cell": "842a107ffffffff"},
         {"provider": ""},
+        {"provider": "ap\nple"},
+        {"attribution": "\u202eelppA"},
         {"attribution": "a" * 10_000},
         {"fetched_at": 0.0},
         {"expires_at": 1_794_999_999.0},

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from agents.admin.doctor.judge.verdict import Verdict, fault, merge_verdicts, ok, skipped, warning
 from agents.base.text import counted, to_one_line
 from agents.core.model.inventory import Inventory, find_site_of_rack, find_unknown_racks
-from agents.core.model.topology import TOPIC_GEO_CONTEXT
+from agents.core.model.topology import TOPIC_GEO_CONTEXT, TOPIC_UNPLACED
 from agents.kafka.topics import Topic, has_right_partitions, is_right_value
 from agents.kafka.verification import BEFORE_4_0, UNREADABLE, BrokerLooked, find_danger
 from agents.kafka.wire import Operation
@@ -175,8 +175,9 @@ def judge_sizes(wanted: Sequence[Topic], cluster: Cluster, max_event_bytes: int)
     return merge_verdicts(f"records of {need:,} bytes fit everywhere", *verdicts)
 
 
-def judge_retention(wanted: Sequence[Topic], cluster: Cluster) -> Verdict:
-    """Clean-up: tables must be compacted and streams deleted, neither too soon nor never."""
+def judge_retention(wanted: Sequence[Topic], cluster: Cluster, wait_h: float = 0.0) -> Verdict:
+    """Clean-up: tables must be compacted and streams deleted, neither too soon nor never. `wait_h`:
+    how long events may wait in events.unplaced."""
     topics = _topics_with_config(wanted, cluster)
     if not topics:
         return skipped(NO_CONFIG)
@@ -197,13 +198,11 @@ def judge_retention(wanted: Sequence[Topic], cluster: Cluster) -> Verdict:
         if t.name == TOPIC_GEO_CONTEXT:
             verdicts += _judge_short_retention(t, config)
         elif policy == "delete":
-            verdicts.append(
-                _judge_stream_retention(
-                    t.name,
-                    int(config.get("retention.ms", "-1")),
-                    int(config.get("retention.bytes", "-1")),
-                )
-            )
+            ms = int(config.get("retention.ms", "-1"))
+            size = int(config.get("retention.bytes", "-1"))
+            verdicts.append(_judge_stream_retention(t.name, ms, size))
+            if t.name == TOPIC_UNPLACED and 0 <= ms < wait_h * HOUR_MS:
+                verdicts.append(_warn_of_wait(ms, wait_h))
     return merge_verdicts(f"{len(topics)} topics compacted or deleted as required", *verdicts)
 
 
@@ -218,6 +217,15 @@ def _judge_short_retention(topic: Topic, config: Mapping[str, str]) -> Iterator[
                 "temporary copies only",
                 _alter_command(topic.name, key, str(most)),
             )
+
+
+def _warn_of_wait(ms: int, wait_h: float) -> Verdict:
+    return warning(
+        f"{TOPIC_UNPLACED} keeps events for {ms / HOUR_MS:,.0f} h, and geo.wait_h lets them wait "
+        f"for {wait_h:,.0f} h: Kafka deletes them before they become dead letters",
+        "lower geo.wait_h, or run "
+        + _alter_command(TOPIC_UNPLACED, "retention.ms", str(round(2 * wait_h * HOUR_MS))),
+    )
 
 
 def _judge_stream_retention(topic: str, ms: int, size: int) -> Verdict:
