@@ -38,8 +38,10 @@ async def session(server: XmppServer, account: str, resource: str = "x") -> Asyn
 
 def command(sender: Session, worker: Worker, what: WorkerCommand | GeoCommand) -> Iq:
     iq = sender.make_iq("set", f"{worker.account}@{sender.login.xmpp.fleet}/etl")
-    is_geo = isinstance(what, GeoCommand)
-    iq.xml.append(geo.command_to_xml(what) if is_geo else lanes.command_to_xml(what))
+    if isinstance(what, GeoCommand):
+        iq.xml.append(geo.command_to_xml(what))
+    else:
+        iq.xml.append(lanes.command_to_xml(what))
     return iq
 
 
