@@ -144,8 +144,10 @@ def _hash_names(
         cities += [number] * (1 + len(others))
         own += (True, *[False] * len(others))
     keys = fold_names("\n".join(line.replace("\n", " ") for line in lines)).split("\n")
-    hashes = b"".join(hash_key(" ".join(key.split())) for key in keys)
-    return np.frombuffer(hashes, np.uint64), np.array(cities, np.uint32), np.array(own)
+    keys = [" ".join(key.split()) for key in keys]
+    hashes = np.frombuffer(b"".join(map(hash_key, keys)), np.uint64)
+    named = np.array([bool(key) for key in keys])  # GeoNames has empty names, and apostrophes alone
+    return hashes[named], np.array(cities, np.uint32)[named], np.array(own)[named]
 
 
 def _sort_keys(

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-FORMAT = 2
+FORMAT = 3
 """Grows with every change of what the file holds or of how names are folded."""
 
 

@@ -60,7 +60,8 @@ class _Hint:
 
 class PlaceIndex:
     """The table, with the ways into it. All methods are synchronous and take far less than a
-    millisecond; nothing is changed after the beginning, so any thread may call them."""
+    millisecond (a text of the commonest names, made to be slow: some 5); nothing is changed after
+    the beginning, so any thread may call them."""
 
     def __init__(self, columns: Columns) -> None:
         self._columns = columns

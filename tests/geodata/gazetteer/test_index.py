@@ -190,6 +190,9 @@ BAD = [
     ("London 2", "no place called"),
     ("DE", "no place called"),
     ("A", "no place called"),
+    ("\u02bb", "no place called"),  # letters of which no key is left
+    ("\u0640\u0640", "no place called"),
+    ("San Juan, \u02bb, Paris", "is not a country, region or city"),
 ]
 
 
@@ -199,6 +202,12 @@ def test_what_is_not_a_place_gets_a_reason(index: PlaceIndex, text: str, reason:
         index.find(text)
     assert len(str(e.value)) < 200
     assert str(e.value).isprintable()
+
+
+def test_no_key_has_so_many_cities_that_a_text_can_make_it_slow(index: PlaceIndex) -> None:
+    """Cities of two keys are compared with each other."""
+    _, cities = np.unique(index._columns.hashes, return_counts=True)
+    assert cities.max() < 2000
 
 
 @settings(max_examples=500, deadline=None)
