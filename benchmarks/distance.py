@@ -300,12 +300,14 @@ def spread(values: Sequence[float]) -> str:
     return f"{mean:,.0f} ({max(0.0, mean - half):,.0f} to {mean + half:,.0f})"
 
 
-def table(found: Found, has_before: bool) -> str:
+def table(part: str, found: Found, has_before: bool) -> str:
     lines = [
         f"| round trip of the node, ms | {' | '.join(map(str, RTTS_MS))} |",
         f"|---|{'---|' * len(RTTS_MS)}",
     ]
     for figure, what in WHAT.items():
+        if not figure.startswith(part):
+            continue
 
         def row(label: str, cells: Sequence[str], what: str = what) -> None:
             lines.append(f"| {what}: {label} | {' | '.join(cells)} |")
@@ -337,7 +339,11 @@ goes through the proxy of `geolane up --delays` ([operating.md](operating.md#rea
 
 ## A node at a distance
 
-<!-- measured: node -->
+<!-- measured: visible -->
+Not measured yet.
+<!-- end -->
+
+<!-- measured: backlog -->
 Not measured yet.
 <!-- end -->
 
@@ -418,7 +424,9 @@ def main() -> None:
                 return found, on.way.about
 
         found, way = asyncio.run(run())
-        parts["node"] = f"{table(found, BEFORE in versions)}\n\n{now()}; {about} {way}"
+        for part in {"visible", "backlog"} & set(only):
+            measured = table(part, found, BEFORE in versions)
+            parts[part] = f"{measured}\n\n{now()}; {about} {way}"
     if "policies" in only:
         live = asyncio.run(distance_live.measure_policies(options.rounds, options.live_events))
         picture = f"![p50, p75 and p99 of each way]({PLOT.name})"
