@@ -29,21 +29,21 @@ def test_a_part_of_the_page_is_replaced_and_the_others_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(distance, "PAGE", tmp_path / "distance.md")
-    distance.write({"node": "first"})
+    distance.write({"backlog": "first"})
     distance.write({"policies": "second"})
-    distance.write({"node": "third"})
+    distance.write({"backlog": "third"})
     text = distance.PAGE.read_text("utf-8")
     assert "first" not in text
     assert text.index("third") < text.index("second")
-    assert text.count("<!-- end -->") == distance.HEAD.count("<!-- end -->") == 2
+    assert text.count("<!-- end -->") == distance.HEAD.count("<!-- end -->") == 3
 
 
 def test_each_way_and_version_has_its_row() -> None:
     found = {("visible p50", distance.NOW, ms): [1.0 * ms] for ms in distance.RTTS_MS}
-    text = distance.table(found, has_before=False)
+    text = distance.table("visible", found, has_before=False)
     assert "| visible, p50, ms: as it is | 0 | 20 | 80 | 150 | 300 |" in text
     assert ": as it was |" not in text
-    assert ": as it was |" in distance.table(found, has_before=True)
+    assert ": as it was |" in distance.table("visible", found, has_before=True)
     ways = {
         way: {
             q: [100.0, 200.0] if way == "robin" else [10.0, 20.0] for q in distance_live.QUANTILES
