@@ -61,7 +61,15 @@ async def request(
             raise httpx.ReadError(str(e)) from e
 
     # Shielded: if it is cancelled in the TLS handshake, httpcore2 2.16 leaves the socket open.
-    return await asyncio.shield(asyncio.create_task(send()))
+    sending = asyncio.create_task(send())
+    sending.add_done_callback(_retrieve_error)
+    return await asyncio.shield(sending)
+
+
+def _retrieve_error(task: asyncio.Task[httpx.Response]) -> None:
+    """Nobody may be left who waits for it."""
+    if not task.cancelled():
+        task.exception()
 
 
 def cause(failure: BaseException) -> BaseException:

@@ -76,6 +76,20 @@ async def test_silence_is_a_time_out() -> None:
             await http_client.request("GET", f"http://127.0.0.1:{port}/", timeout_s=0.1)
 
 
+async def test_a_failure_that_nobody_waits_for_any_more_is_silent() -> None:
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    async with server(None) as port:
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await http_client.request("GET", f"http://127.0.0.1:{port}/", timeout_s=0.2)
+        while any("send" in repr(task.get_coro()) for task in asyncio.all_tasks()):
+            await asyncio.sleep(0.01)
+    gc.collect()
+    assert told == []
+
+
 async def test_no_certificate_is_trusted_unless_an_authority_is_named(tls: ssl.SSLContext) -> None:
     async with server(OK, tls) as port:
         for context in (None, ssl.create_default_context()):

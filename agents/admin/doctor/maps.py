@@ -82,7 +82,8 @@ class MapsCheck:
             ("valhalla", self._check_valhalla),
         ):
             if name in used:
-                checks.append(Check(GROUP, name, look, bound_s=30.0, todo=DOCS))
+                todo = f"see that {getattr(self._geo, name).url} answers from here; {DOCS}"
+                checks.append(Check(GROUP, name, look, bound_s=30.0, todo=todo))
         return checks
 
     async def _check_key(self) -> Verdict:

@@ -147,7 +147,9 @@ async def test_a_server_of_ones_own_answers_or_not(provider: str, tmp_path: Path
         assert (await examine(geo))[f"maps {provider}"].level is Level.OK
         server.fail(Fault(status=404))
         named(await examine(geo), f"maps {provider}", "refuses /status", f"geo.{provider}.url")
-    named(await examine(geo), f"maps {provider}", "gives no answer")
+    named(
+        await examine(geo), f"maps {provider}", "gives no answer", f"see that {server.url} answers"
+    )
     public = msgspec.structs.replace(
         geo, **{provider: settings.Photon(url="https://photon.komoot.io")}
     )
