@@ -1,5 +1,5 @@
 # Every target ends by itself and says what it does. `make run` and `make test` first install what is missing.
-.PHONY: help install run test chaos-requests fuzz-records bench clean
+.PHONY: help install run test docs chaos-requests fuzz-records bench clean
 .DEFAULT_GOAL := help
 
 PY := .venv/bin/python
@@ -20,6 +20,11 @@ test:  ## lint, types, architecture, then all tests with real servers
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	$(PY) -m tests
+
+docs:  ## the pages as a site in .local/site, which nothing outside is needed to read
+	@sh agents/local/servers/install.sh docs
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+	@echo "open .local/site/index.html, or for the search: $(PY) -m mkdocs serve"
 
 chaos-requests:  ## each request of a transaction held, lost, doubled, reset: 144 cases, by Kafka version; writes docs/chaos-requests.md
 	@GEOLANE_KAFKA="$(KAFKA)" sh agents/local/servers/install.sh test

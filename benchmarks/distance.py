@@ -371,7 +371,7 @@ takes the less loaded of two random nodes for each lane; "nearest by km" the nod
 Even the best that can be done by hand is 67 % below round robin here, not more: about 110 ms are passed beside Kafka, too, most of them
 the commit gap (100 ms), and a third of round robin's lanes are beside Kafka anyway. The farther the sites, the larger the share.
 
-Who has one site gains nothing from this. [policies.md](policies.md) compares the ways over a whole day and with ten sites, in virtual time.
+A fleet at one site gains nothing from this. [policies.md](policies.md) compares the ways over a whole day and with ten sites, in virtual time.
 """
 
 

@@ -3,6 +3,7 @@
 # environment in .venv, Kafka's jars in .local/kafka, the web chat in .local/converse; run by root, also the system user geolane-kafka,
 # since no server runs as root. Nothing else outside the project's folder is touched.
 #   install.sh [EXTRAS]     EXTRAS: extras of pyproject.toml, comma separated: "test" for example
+#   install.sh docs         and, for `make docs`, mermaid in .local/mermaid
 #   install.sh flink        and Apache Flink's jars in .local/flink (and for root the user geolane-flink); "test" brings them, too
 set -eu
 cd "$(dirname "$0")/../../.."
@@ -38,8 +39,10 @@ need openjdk-17-jre-headless java
 sums=agents/local/servers/web/packages.sha512 # which npm packages, and of what content
 chat=.local/converse/.complete-$(cksum <$sums | cut -d' ' -f1)
 axe=.local/axe/axe.min.js
+mermaid=.local/mermaid/mermaid.min.js
 case ",$extras," in *,test,*) ;; *) axe=.;; esac # the tests' alone
-[ -e "$chat" ] && [ -e "$axe" ] || need npm npm
+case ",$extras," in *,test,* | *,docs,*) ;; *) mermaid=.;; esac
+[ -e "$chat" ] && [ -e "$axe" ] && [ -e "$mermaid" ] || need npm npm
 case ",$extras," in *,test,*) need chromium chromium; need spin spin; need gcc gcc; need g++ g++; need systemd systemd-analyze; need libc6-dev /usr/include/stdio.h; need prometheus promtool;; esac
 python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || missing="$missing python3-venv"
 
@@ -170,4 +173,8 @@ fi
 if [ ! -e "$axe" ]; then
   say "axe-core, which checks the web chat in the tests, into .local/axe"
   bring axe-core .local/axe axe.min.js
+fi
+if [ ! -e "$mermaid" ]; then
+  say "mermaid (18 MB), which draws the diagrams of the pages, into .local/mermaid"
+  bring mermaid .local/mermaid LICENSE dist/mermaid.min.js
 fi
