@@ -83,7 +83,7 @@ def _message_in(body: bytes) -> str:
 
 
 @dataclass(slots=True)
-class Counts:
+class RequestCounts:
     """Since the process began. `calls`: requests that were sent; `failed`: of these, without a
     usable answer."""
 
@@ -114,7 +114,7 @@ class Online:
     dice: Callable[[], float] = random.random
     ahead_s: float | None = None
     circuit: Circuit = field(default_factory=Circuit)
-    counts: Counts = field(default_factory=Counts)
+    counts: RequestCounts = field(default_factory=RequestCounts)
     _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(IN_FLIGHT))
     _at_the_limit: asyncio.Lock = field(default_factory=asyncio.Lock)
     _waiting: int = 0

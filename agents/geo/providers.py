@@ -13,7 +13,7 @@ from agents.base import log
 from agents.base.errors import GeoError, SettingsError
 from agents.base.tls import verifying_context
 from agents.base.token_bucket import TokenBucket
-from agents.geo.apple.budget import Budget, Left, Priority
+from agents.geo.apple.budget import CallBudget, CallPriority, CallsLeft
 from agents.geo.apple.client import AppleClient
 from agents.geo.apple.maps import NAME, AppleGeocoder, AppleTravelTimes, provider_name
 from agents.geo.apple.tokens import read_key
@@ -45,7 +45,7 @@ class ProviderFigures:
     failed: int
     refused: int
     circuit_open: bool
-    budget: Left | None
+    budget: CallsLeft | None
     daily_calls: int
 
 
@@ -61,7 +61,7 @@ class Providers:
     names: Geocoder
     travel_times: TravelTimes | None
     servers: tuple[Online, ...] = ()
-    budget: Budget | None = None
+    budget: CallBudget | None = None
 
     async def close(self) -> None:
         for geocoder in {id(g): g for g in (self.events, self.people, self.names)}.values():
@@ -99,9 +99,9 @@ def open_providers(geo: settings.Geo, now: Callable[[], float] = time.time) -> P
     budget = apple.budget if apple else None
     if geo.geocoder == "apple" and apple is not None:
         return Providers(
-            CachedGeocoder(AppleGeocoder(apple, Priority.EVENT), now),
-            CachedGeocoder(AppleGeocoder(apple, Priority.PERSON), now),
-            AppleGeocoder(apple, Priority.NAME, cities_only=True),
+            CachedGeocoder(AppleGeocoder(apple, CallPriority.EVENT), now),
+            CachedGeocoder(AppleGeocoder(apple, CallPriority.PERSON), now),
+            AppleGeocoder(apple, CallPriority.NAME, cities_only=True),
             travel_times,
             tuple(servers),
             budget,
@@ -135,7 +135,7 @@ def _tell_terms(geo: settings.Geo) -> None:
 def connect_apple(apple: settings.Apple, now: Callable[[], float] = time.time) -> AppleClient:
     """Blocks. Raises SettingsError."""
     key = read_key(apple)
-    budget = Budget(Path(apple.budget_file), apple.daily_calls, now)
+    budget = CallBudget(Path(apple.budget_file), apple.daily_calls, now)
     budget.check()
     is_apple = provider_name(apple.url)[0] == NAME
     name = "Apple Maps" if is_apple else "the stand-in of Apple Maps"

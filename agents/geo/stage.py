@@ -47,7 +47,7 @@ Read = tuple[Any, Event | Rejected]
 """A record (Any: aiokafka has no types), and what it is."""
 
 
-class Finder(Protocol):
+class PlaceFinder(Protocol):
     """What the stage needs of the lookups (agents/geo/lookups.py)."""
 
     def find_places(self, texts: Sequence[str]) -> Found: ...
@@ -60,7 +60,7 @@ class GeoStage:
 
     def __init__(
         self,
-        finder: Finder,
+        finder: PlaceFinder,
         raw_partitions: int,
         max_bytes: int,
         future_limit_ms: int,

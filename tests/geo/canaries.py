@@ -22,9 +22,9 @@ from agents.admin.doctor.judge.verdict import Report
 from agents.admin.doctor.maps import MapsCheck
 from agents.base import log
 from agents.geo.providers import Providers, open_providers
-from agents.local.demo.maps.apple_access import Access
+from agents.local.demo.maps.apple_access import MapsAccess
 from agents.local.demo.maps.apple_maps import AppleMaps
-from agents.local.demo.maps.http_stand_in import Fault, Request, Response
+from agents.local.demo.maps.http_stand_in import HttpFault, HttpRequest, HttpResponse
 from agents.settings import Geo, gather_settings
 from agents.settings.show import effective_file, settings_to_json
 
@@ -32,11 +32,11 @@ TEAM_ID, KEY_ID, TOKEN = "CANARYTEAM", "CANARYKEYS", "CANARY-TOKEN"
 
 
 @dataclass(slots=True)
-class CanaryAccess(Access):
+class CanaryAccess(MapsAccess):
     """Gives tokens that can be recognised."""
 
     def give_token(self, now: float) -> str:
-        token = f"{TOKEN}-{Access.give_token(self, now)}"
+        token = f"{TOKEN}-{MapsAccess.give_token(self, now)}"
         self._tokens[token] = now + self.token_valid_s
         return token
 
@@ -48,24 +48,26 @@ class TalkativeMaps(AppleMaps):
     refusal: int = 0
     refuses: str = ""
 
-    def answer(self, request: Request) -> Response:
+    def answer(self, request: HttpRequest) -> HttpResponse:
         if self.refusal and request.path.startswith(self.refuses):
             sent = request.headers.get("authorization", "")
             message = f"{sent} of team {TEAM_ID}, key {KEY_ID}, {'x' * 120} {sent}"
-            return Response(self.refusal, {"error": {"message": message, "details": [sent]}})
+            return HttpResponse(self.refusal, {"error": {"message": message, "details": [sent]}})
         return AppleMaps.answer(self, request)
 
 
 FAULTS = (
     None,
-    Fault(status=500),
-    Fault(share=0.5),
-    Fault(share=0.0),
-    Fault(wait_s=1),
-    Fault(body=b"<html>"),
-    Fault(body=json.dumps({"results": TOKEN, "etas": TEAM_ID, "accessToken": 1}).encode()),
-    Fault(body=json.dumps({"accessToken": f"{TOKEN}\r\nx: y", "expiresInSeconds": 1800}).encode()),
-    Fault(body=json.dumps({"accessToken": TOKEN + "é", "expiresInSeconds": 1800}).encode()),
+    HttpFault(status=500),
+    HttpFault(share=0.5),
+    HttpFault(share=0.0),
+    HttpFault(wait_s=1),
+    HttpFault(body=b"<html>"),
+    HttpFault(body=json.dumps({"results": TOKEN, "etas": TEAM_ID, "accessToken": 1}).encode()),
+    HttpFault(
+        body=json.dumps({"accessToken": f"{TOKEN}\r\nx: y", "expiresInSeconds": 1800}).encode()
+    ),
+    HttpFault(body=json.dumps({"accessToken": TOKEN + "é", "expiresInSeconds": 1800}).encode()),
 )
 REFUSALS = (301, 400, 401, 403, 404, 429, 503)
 

@@ -16,7 +16,7 @@ from agents import settings
 from agents.geo import providers
 from agents.geo.providers import Providers
 from agents.local.demo.maps.apple_maps import AppleMaps
-from agents.local.demo.maps.http_stand_in import Fault, HttpStandIn
+from agents.local.demo.maps.http_stand_in import HttpFault, HttpStandIn
 from tests.geo.stand_ins.osm import Nominatim, Photon
 from tests.geo.stand_ins.valhalla import Valhalla
 
@@ -26,7 +26,7 @@ Pair = tuple[float, float]
 
 
 class FaultOf(msgspec.Struct, forbid_unknown_fields=True):
-    """As `Fault`; `json` or `text` is its body, `times` how often it comes; 0: always."""
+    """As `HttpFault`; `json` or `text` is its body, `times` how often it comes; 0: always."""
 
     path: str = ""
     status: int | None = None
@@ -36,11 +36,11 @@ class FaultOf(msgspec.Struct, forbid_unknown_fields=True):
     text: str | None = None
     times: int = 1
 
-    def to_fault(self) -> Fault:
+    def to_fault(self) -> HttpFault:
         body = None if self.text is None else self.text.encode()
         if self.json is not msgspec.UNSET:
             body = msgspec.json.encode(self.json)
-        return Fault(self.path, self.status, self.wait_s, self.share, body)
+        return HttpFault(self.path, self.status, self.wait_s, self.share, body)
 
 
 class ServerOf(msgspec.Struct, forbid_unknown_fields=True):

@@ -16,7 +16,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from agents.base.errors import ProviderUnavailable, SettingsError
-from agents.geo.apple.budget import AGAIN_S, DAY_S, Budget, Priority
+from agents.geo.apple.budget import AGAIN_S, DAY_S, CallBudget, CallPriority
 
 MIDNIGHT = 20_000 * DAY_S
 
@@ -37,11 +37,11 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def budget(tmp_path: Path, clock: Clock) -> Budget:
-    return Budget(tmp_path / "budget.json", 800, clock)
+def budget(tmp_path: Path, clock: Clock) -> CallBudget:
+    return CallBudget(tmp_path / "budget.json", 800, clock)
 
 
-async def take_all(budget: Budget, priority: Priority, at_most: int = 10_000) -> int:
+async def take_all(budget: CallBudget, priority: CallPriority, at_most: int = 10_000) -> int:
     """How many calls are allowed now."""
     for taken in range(at_most):
         try:
@@ -51,24 +51,26 @@ async def take_all(budget: Budget, priority: Priority, at_most: int = 10_000) ->
     return at_most
 
 
-async def test_each_priority_leaves_a_part_to_those_before_it(budget: Budget) -> None:
+async def test_each_priority_leaves_a_part_to_those_before_it(budget: CallBudget) -> None:
     taken = [
         await take_all(budget, p)
-        for p in (Priority.NAME, Priority.EVENT, Priority.TRAFFIC, Priority.PERSON)
+        for p in (CallPriority.NAME, CallPriority.EVENT, CallPriority.TRAFFIC, CallPriority.PERSON)
     ]
     assert taken == [40, 20, 30, 10]  # of a full bucket of 100: 40 %, 60 %, 90 %, all
     assert budget.refused == 4
 
 
-async def test_the_rest_of_the_day_flows_in_evenly(budget: Budget, clock: Clock) -> None:
-    await take_all(budget, Priority.PERSON)
+async def test_the_rest_of_the_day_flows_in_evenly(budget: CallBudget, clock: Clock) -> None:
+    await take_all(budget, CallPriority.PERSON)
     clock.now += 6 * 3600
-    assert await take_all(budget, Priority.PERSON, 50) == 50
+    assert await take_all(budget, CallPriority.PERSON, 50) == 50
     assert budget.look().calls_left == 50  # full again: 175 had flowed in
 
 
-async def test_a_refusal_says_when_the_call_would_be_allowed(budget: Budget, clock: Clock) -> None:
-    for priority in Priority:
+async def test_a_refusal_says_when_the_call_would_be_allowed(
+    budget: CallBudget, clock: Clock
+) -> None:
+    for priority in CallPriority:
         await take_all(budget, priority)
         with pytest.raises(ProviderUnavailable) as refused:
             await budget.take(priority)
@@ -76,53 +78,53 @@ async def test_a_refusal_says_when_the_call_would_be_allowed(budget: Budget, clo
         await budget.take(priority)
 
 
-async def test_a_restart_forgets_no_call(budget: Budget, clock: Clock) -> None:
-    await take_all(budget, Priority.TRAFFIC)
-    again = Budget(budget.file, budget.daily_calls, clock)
-    assert await take_all(again, Priority.PERSON) == 10
+async def test_a_restart_forgets_no_call(budget: CallBudget, clock: Clock) -> None:
+    await take_all(budget, CallPriority.TRAFFIC)
+    again = CallBudget(budget.file, budget.daily_calls, clock)
+    assert await take_all(again, CallPriority.PERSON) == 10
     assert again.look().calls == 100
 
 
-async def test_processes_of_one_machine_share_it(budget: Budget, clock: Clock) -> None:
-    others = [Budget(budget.file, budget.daily_calls, clock) for _ in range(3)]
-    taken = await asyncio.gather(*(take_all(b, Priority.PERSON) for b in (budget, *others)))
+async def test_processes_of_one_machine_share_it(budget: CallBudget, clock: Clock) -> None:
+    others = [CallBudget(budget.file, budget.daily_calls, clock) for _ in range(3)]
+    taken = await asyncio.gather(*(take_all(b, CallPriority.PERSON) for b in (budget, *others)))
     assert sum(taken) == 100
 
 
-async def test_a_429_ends_the_day_until_midnight(budget: Budget, clock: Clock) -> None:
-    await budget.take(Priority.PERSON)
+async def test_a_429_ends_the_day_until_midnight(budget: CallBudget, clock: Clock) -> None:
+    await budget.take(CallPriority.PERSON)
     await budget.end_day()
     await budget.note_success()  # of a call that was sent before
-    assert await take_all(budget, Priority.PERSON) == 0
+    assert await take_all(budget, CallPriority.PERSON) == 0
     clock.now = MIDNIGHT + DAY_S - 1
-    again = Budget(budget.file, budget.daily_calls, clock)
+    again = CallBudget(budget.file, budget.daily_calls, clock)
     with pytest.raises(ProviderUnavailable, match="quota is used up") as refused:
-        await again.take(Priority.PERSON)
+        await again.take(CallPriority.PERSON)
     assert refused.value.retry_s == 1.0
     clock.now += 1
-    await again.take(Priority.PERSON)
+    await again.take(CallPriority.PERSON)
 
 
 async def test_if_apples_day_begins_later_it_is_asked_again_each_hour(
-    budget: Budget, clock: Clock
+    budget: CallBudget, clock: Clock
 ) -> None:
     await budget.end_day()
     clock.now = MIDNIGHT + DAY_S
     for _ in range(3):
-        await budget.take(Priority.PERSON)
+        await budget.take(CallPriority.PERSON)
         await budget.end_day()
         assert budget.look().ended_for_s == AGAIN_S
         clock.now += AGAIN_S
-    await budget.take(Priority.PERSON)
+    await budget.take(CallPriority.PERSON)
     await budget.note_success()
     await budget.end_day()  # the next day's end is a whole one again
     assert budget.look().ended_for_s == DAY_S - 3 * AGAIN_S
 
 
 async def test_a_clock_that_is_set_back_gives_nothing_and_takes_nothing(
-    budget: Budget, clock: Clock
+    budget: CallBudget, clock: Clock
 ) -> None:
-    await take_all(budget, Priority.PERSON, 60)
+    await take_all(budget, CallPriority.PERSON, 60)
     clock.now -= 30 * DAY_S
     assert budget.look().calls_left == 40
     await budget.end_day()
@@ -131,15 +133,15 @@ async def test_a_clock_that_is_set_back_gives_nothing_and_takes_nothing(
 
 
 async def test_after_a_clock_was_set_back_calls_flow_in_as_ever(
-    budget: Budget, clock: Clock
+    budget: CallBudget, clock: Clock
 ) -> None:
     """As it was used up when the clock was an hour ahead."""
-    await take_all(budget, Priority.PERSON, 100)
+    await take_all(budget, CallPriority.PERSON, 100)
     clock.now -= 3600
     with pytest.raises(ProviderUnavailable) as refused:
-        await budget.take(Priority.PERSON)
+        await budget.take(CallPriority.PERSON)
     clock.now += refused.value.retry_s + 0.001
-    await budget.take(Priority.PERSON)
+    await budget.take(CallPriority.PERSON)
 
 
 @pytest.mark.parametrize(
@@ -149,36 +151,37 @@ async def test_after_a_clock_was_set_back_calls_flow_in_as_ever(
         '{"tokens":5,"refilled_at":5,"calls":-1}',
     ],
 )
-async def test_a_damaged_file_stops_calls_and_is_named(budget: Budget, content: str) -> None:
+async def test_a_damaged_file_stops_calls_and_is_named(budget: CallBudget, content: str) -> None:
     budget.file.write_text(content)
     with pytest.raises(SettingsError, match=str(budget.file)):
         budget.check()
     with pytest.raises(ProviderUnavailable, match="cannot be counted"):
-        await budget.take(Priority.PERSON)
+        await budget.take(CallPriority.PERSON)
 
 
-async def test_on_a_full_disk_nothing_is_sent_and_nothing_is_lost(budget: Budget) -> None:
-    await take_all(budget, Priority.PERSON, 10)
+async def test_on_a_full_disk_nothing_is_sent_and_nothing_is_lost(budget: CallBudget) -> None:
+    await take_all(budget, CallPriority.PERSON, 10)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1]))  # as a disk with room for one byte
     try:
         with pytest.raises(ProviderUnavailable, match="cannot be written") as refused:
-            await budget.take(Priority.PERSON)
+            await budget.take(CallPriority.PERSON)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert refused.value.retry_s == 60
     assert os.listdir(budget.file.parent) == [budget.file.name]
-    assert await take_all(budget, Priority.PERSON) == 90
+    assert await take_all(budget, CallPriority.PERSON) == 90
 
 
 async def test_a_folder_that_is_not_there_is_named(tmp_path: Path, clock: Clock) -> None:
-    budget = Budget(tmp_path / "missing" / "budget.json", 800, clock)
+    budget = CallBudget(tmp_path / "missing" / "budget.json", 800, clock)
     with pytest.raises(SettingsError, match="missing"):
         budget.check()
 
 
 DAYS = st.lists(
-    st.tuples(st.floats(0, 2 * DAY_S), st.integers(0, 30), st.sampled_from(Priority)), max_size=20
+    st.tuples(st.floats(0, 2 * DAY_S), st.integers(0, 30), st.sampled_from(CallPriority)),
+    max_size=20,
 )
 
 
@@ -193,12 +196,12 @@ def counter() -> Iterator[int]:
 )
 def test_no_24_hours_have_more_calls_than_the_budget(
     daily_calls: int,
-    steps: list[tuple[float, int, Priority]],
+    steps: list[tuple[float, int, CallPriority]],
     tmp_path: Path,
     counter: Iterator[int],
 ) -> None:
     clock = Clock()
-    budget = Budget(tmp_path / f"{next(counter)}.json", daily_calls, clock)
+    budget = CallBudget(tmp_path / f"{next(counter)}.json", daily_calls, clock)
     sent: list[float] = []
     for pause_s, wanted, priority in steps:
         clock.now += pause_s
@@ -212,7 +215,7 @@ def test_no_24_hours_have_more_calls_than_the_budget(
 
 @given(daily_calls=st.integers(1, 25_000))
 def test_every_priority_gets_through_one_day(daily_calls: int) -> None:
-    budget = Budget(Path("unused"), daily_calls)
-    for priority in Priority:
+    budget = CallBudget(Path("unused"), daily_calls)
+    for priority in CallPriority:
         assert 1 + priority.value * (budget.burst - 1) <= budget.burst
     assert budget.per_s > 0

@@ -15,7 +15,7 @@ import pytest
 
 from agents.base.errors import PlaceUnknown, ProviderUnavailable
 from agents.core.model.places import Place, TravelTime
-from agents.local.demo.maps.http_stand_in import Fault
+from agents.local.demo.maps.http_stand_in import HttpFault
 from tests.geo.contract import FOLDER, open_for, read_case, settings_for, started
 
 Json = Any  # Any: JSON
@@ -106,7 +106,7 @@ async def test_any_answer_becomes_a_value_or_an_error_of_ours(
             await providers.people.find("Paris")  # the token
         for number, body in enumerate(mutants(provider, seed=14)):
             path = "/sources_to_targets" if provider == "valhalla" else ""
-            server.always = Fault(path=path, body=body)
+            server.always = HttpFault(path=path, body=body)
             for online in providers.servers:
                 online.circuit.succeed()
             try:

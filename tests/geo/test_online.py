@@ -16,14 +16,14 @@ from agents.base.token_bucket import TokenBucket
 from agents.geo import online
 from agents.geo.circuit import FIRST_S, OPEN_AFTER
 from agents.geo.online import IN_FLIGHT, Online, Refusal
-from agents.local.demo.maps.http_stand_in import Fault, HttpStandIn, Request, Response
+from agents.local.demo.maps.http_stand_in import HttpFault, HttpRequest, HttpResponse, HttpStandIn
 
 
 class Echo(HttpStandIn):
     """Answers each request with its path."""
 
-    def answer(self, request: Request) -> Response:
-        return Response(200, {"path": request.path})
+    def answer(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponse(200, {"path": request.path})
 
 
 class Answer(msgspec.Struct):
@@ -54,7 +54,7 @@ def client(server: Echo, clock: Clock) -> Online:
 
 
 async def test_a_fault_that_passes_is_not_seen(server: Echo, client: Online) -> None:
-    server.fail(Fault(status=500), Fault(share=0.3))
+    server.fail(HttpFault(status=500), HttpFault(share=0.3))
     assert await client.request("/x", Answer) == Answer("/x")
     assert (client.counts.calls, client.counts.failed) == (3, 2)
 
@@ -62,7 +62,7 @@ async def test_a_fault_that_passes_is_not_seen(server: Echo, client: Online) -> 
 async def test_after_faults_in_a_row_it_is_left_alone_then_tried_and_used_again(
     server: Echo, client: Online, clock: Clock
 ) -> None:
-    server.always = Fault(status=503)
+    server.always = HttpFault(status=503)
     with capture_logs() as logs:
         for _ in range(4):
             with pytest.raises(ProviderUnavailable):
@@ -90,7 +90,7 @@ async def test_nobody_answering_is_a_fault_with_its_cause() -> None:
 async def test_a_server_that_refuses_us_is_not_sent_to_for_as_long_as_was_said(
     server: Echo, client: Online, clock: Clock
 ) -> None:
-    server.fail(Fault(status=403, body=b'{"error":{"message":"no"}}'))
+    server.fail(HttpFault(status=403, body=b'{"error":{"message":"no"}}'))
     assert await client.request("/x", Answer) == Refusal(403, "no")
     assert str(client.refuse_for(60, "knows us not")) == "Echo knows us not"
     clock.now += 59
@@ -102,7 +102,7 @@ async def test_a_server_that_refuses_us_is_not_sent_to_for_as_long_as_was_said(
 async def test_that_it_refuses_us_is_logged_once_and_so_is_the_end(
     server: Echo, client: Online, clock: Clock
 ) -> None:
-    server.always = Fault(status=401)
+    server.always = HttpFault(status=401)
     with capture_logs() as logs:
         for _ in range(3):
             assert await client.request("/x", Answer) == Refusal(401, "")
@@ -130,7 +130,7 @@ async def test_that_it_refuses_us_is_logged_once_and_so_is_the_end(
 async def test_the_servers_own_words_are_shown_on_one_short_line(
     server: Echo, client: Online, body: bytes, message: str
 ) -> None:
-    server.fail(Fault(status=400, body=body))
+    server.fail(HttpFault(status=400, body=body))
     assert await client.request("/x", Answer) == Refusal(400, message)
 
 
@@ -138,7 +138,7 @@ async def test_few_requests_are_under_way_and_few_wait(
     server: Echo, client: Online, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(online, "WAITING", 20)
-    server.always = Fault(wait_s=0.05)
+    server.always = HttpFault(wait_s=0.05)
     got = await asyncio.gather(
         *(client.request("/x", Answer) for _ in range(30)), return_exceptions=True
     )
@@ -150,12 +150,12 @@ async def test_few_requests_are_under_way_and_few_wait(
 async def test_what_is_given_up_leaves_the_trial_to_the_next(
     server: Echo, client: Online, clock: Clock
 ) -> None:
-    server.always = Fault(status=500)
+    server.always = HttpFault(status=500)
     for _ in range(2):
         with pytest.raises(ProviderUnavailable):
             await client.request("/x", Answer)
     clock.now += 2 * FIRST_S
-    server.always = Fault(wait_s=60)
+    server.always = HttpFault(wait_s=60)
     trial = asyncio.create_task(client.request("/x", Answer))
     while len(server.requests) == OPEN_AFTER:
         await asyncio.sleep(0.01)
@@ -178,8 +178,8 @@ class Dated(HttpStandIn):
 
     date: str = ""
 
-    def answer(self, request: Request) -> Response:
-        return Response(200, {"path": request.path}, {"Date": self.date})
+    def answer(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponse(200, {"path": request.path}, {"Date": self.date})
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ async def test_an_odd_date_harms_nobody(
 
 
 async def test_an_answer_that_is_too_large_is_a_fault(server: Echo, client: Online) -> None:
-    server.always = Fault(body=b'{"path":"' + b"x" * online.MAX_BODY_BYTES + b'"}')
+    server.always = HttpFault(body=b'{"path":"' + b"x" * online.MAX_BODY_BYTES + b'"}')
     with pytest.raises(ProviderFailed, match="gives no answer \\(a response of more than 1048576"):
         await client.request("/x", Answer)
 

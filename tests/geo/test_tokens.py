@@ -20,7 +20,7 @@ from agents import settings
 from agents.base.errors import ProviderUnavailable, SettingsError
 from agents.geo.apple.answers import TokenResponse
 from agents.geo.apple.tokens import EARLY_S, AccessTokens, MapsKey, read_key
-from agents.local.demo.maps.apple_access import Access
+from agents.local.demo.maps.apple_access import MapsAccess
 
 NOW = 1_795_000_000.5
 TEAM, KEY = "TEAMTEAM01", "KEYKEYKE01"
@@ -38,8 +38,8 @@ def pem_of(key: Any) -> bytes:  # Any: a private key of any kind
 
 
 @pytest.fixture
-def access() -> Access:
-    return Access(TEAM, KEY, PRIVATE.public_key())
+def access() -> MapsAccess:
+    return MapsAccess(TEAM, KEY, PRIVATE.public_key())
 
 
 @pytest.fixture
@@ -56,7 +56,9 @@ def put_key(tmp_path: Path) -> Callable[..., settings.Apple]:
 # What we sign.
 
 
-def test_what_we_sign_is_accepted(put_key: Callable[..., settings.Apple], access: Access) -> None:
+def test_what_we_sign_is_accepted(
+    put_key: Callable[..., settings.Apple], access: MapsAccess
+) -> None:
     signed = read_key(put_key(pem_of(PRIVATE))).sign(NOW)
     assert access.accepts_jwt(f"Bearer {signed}", "", NOW)
     header, claims = (
@@ -93,7 +95,7 @@ GOOD = {"iss": TEAM, "iat": int(NOW), "exp": int(NOW) + 1200, "scope": "server_a
     ],
 )
 def test_the_stand_in_refuses_what_apple_would(
-    access: Access, claims: dict[str, Any], header: dict[str, Any]
+    access: MapsAccess, claims: dict[str, Any], header: dict[str, Any]
 ) -> None:
     def signed(claims: dict[str, Any], header: dict[str, Any]) -> str:
         kept = {name: value for name, value in (GOOD | claims).items() if value is not None}
@@ -107,7 +109,7 @@ def test_the_stand_in_refuses_what_apple_would(
     assert not access.accepts_jwt(f"Bearer {bad}", "", NOW)
 
 
-def test_the_stand_in_refuses_other_keys_algorithms_and_forms(access: Access) -> None:
+def test_the_stand_in_refuses_other_keys_algorithms_and_forms(access: MapsAccess) -> None:
     good = jwt.encode(GOOD, PRIVATE, "ES256", {"kid": KEY})
     other = jwt.encode(GOOD, ec.generate_private_key(ec.SECP256R1()), "ES256", {"kid": KEY})
     hs256 = jwt.encode(GOOD, "x" * 64, "HS256", {"kid": KEY})

@@ -27,7 +27,7 @@ from agents.admin.doctor.judge.roles import Role, Whom
 from agents.admin.doctor.judge.verdict import NotLookedAt, Verdict, fault, ok
 from agents.core.model.inventory import Inventory
 from agents.core.model.topology import WorkerKind
-from agents.geo.apple.budget import Budget
+from agents.geo.apple.budget import CallBudget
 from agents.geo.apple.tokens import CREDENTIAL, MapsKey, read_key
 from agents.geo.online import Online, Refusal
 from agents.geo.providers import connect_apple, connect_server
@@ -51,7 +51,7 @@ class MapsCheck:
         self._geo, self._who, self._now = geo, who, now
         workers = inventory.workers_of(WorkerKind.GEO) if inventory else []
         self._sites = len({worker.site for worker in workers})
-        self._budget = Budget(Path(geo.apple.budget_file), geo.apple.daily_calls, now)
+        self._budget = CallBudget(Path(geo.apple.budget_file), geo.apple.daily_calls, now)
         self._apple_online: Online | None = None
 
     def list_checks(self) -> list[Check]:

@@ -36,7 +36,7 @@ _MAX_BYTES = 4096
 _log = log.get_logger("maps")
 
 
-class Priority(Enum):
+class CallPriority(Enum):
     """Who asks, and the share of a full bucket that such a call leaves to the ones before it."""
 
     PERSON = 0.0
@@ -58,7 +58,7 @@ class Spent(msgspec.Struct, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class CallsLeft:
     """`calls_left`: that may be sent at once. `calls`: since midnight UTC. `ended_for_s`: how long
     nothing is sent because Apple has answered 429; 0: it has not."""
 
@@ -68,7 +68,7 @@ class Left:
 
 
 @dataclass(slots=True)
-class Budget:
+class CallBudget:
     """`file` is shared by the processes of a machine. `now`: epoch seconds. `refused`: calls that
     this process was not allowed."""
 
@@ -89,7 +89,7 @@ class Budget:
         """So that a full bucket and what flows in during 24 hours are `daily_calls` together."""
         return max(self.daily_calls - self.burst, BURST) / DAY_S
 
-    async def take(self, priority: Priority) -> None:
+    async def take(self, priority: CallPriority) -> None:
         """Count a call. Raises ProviderUnavailable if it may not be sent now."""
         refusal = await self._in_thread(lambda: self._take(priority))
         if refusal is not None:
@@ -109,16 +109,16 @@ class Budget:
             self._ended = False
             _log.info("maps_quota_there_again")
 
-    async def left(self) -> Left:
+    async def left(self) -> CallsLeft:
         """Raises ProviderUnavailable."""
         return await self._in_thread(self.look)
 
-    def look(self) -> Left:
+    def look(self) -> CallsLeft:
         """As `left`. Blocks. Raises SettingsError."""
         now = self.now()
         spent = self._read(now)
         ended_for_s = max(0.0, spent.ended_until - now)
-        return Left(0 if ended_for_s else int(spent.tokens), spent.calls, ended_for_s)
+        return CallsLeft(0 if ended_for_s else int(spent.tokens), spent.calls, ended_for_s)
 
     def check(self) -> None:
         """Raises SettingsError if the file cannot be read and written. Blocks."""
@@ -132,7 +132,7 @@ class Budget:
         except SettingsError as e:  # a call that is not counted is not sent
             raise ProviderUnavailable(f"calls to Apple cannot be counted: {e}", 60.0) from e
 
-    def _take(self, priority: Priority) -> ProviderUnavailable | None:
+    def _take(self, priority: CallPriority) -> ProviderUnavailable | None:
         with locked_folder(self.file):
             now = self.now()
             spent = self._read(now)

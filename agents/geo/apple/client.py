@@ -13,7 +13,7 @@ from typing import TypeVar
 from agents.base.errors import ProviderUnavailable
 from agents.core.model.times import format_duration
 from agents.geo.apple.answers import TokenResponse
-from agents.geo.apple.budget import Budget, Priority
+from agents.geo.apple.budget import CallBudget, CallPriority
 from agents.geo.apple.tokens import AccessTokens, MapsKey
 from agents.geo.online import Online, Refusal
 
@@ -29,11 +29,11 @@ class AppleClient:
     """Apple's server, as one team uses it."""
 
     online: Online
-    budget: Budget
+    budget: CallBudget
     tokens: AccessTokens
 
     @classmethod
-    def connect(cls, online: Online, budget: Budget, key: MapsKey) -> AppleClient:
+    def connect(cls, online: Online, budget: CallBudget, key: MapsKey) -> AppleClient:
         async def swap(jwt: str) -> TokenResponse:
             return await client._swap(jwt)
 
@@ -42,7 +42,7 @@ class AppleClient:
         return client
 
     async def ask(
-        self, path: str, params: Mapping[str, str], answer: type[T], priority: Priority
+        self, path: str, params: Mapping[str, str], answer: type[T], priority: CallPriority
     ) -> T | Refusal:
         """The answer to a GET, or the refusal if the request itself is wrong (400).
 
@@ -68,7 +68,7 @@ class AppleClient:
         path: str,
         params: Mapping[str, str],
         answer: type[T],
-        priority: Priority,
+        priority: CallPriority,
         token: str,
     ) -> T | Refusal:
         return await self.online.request(
@@ -81,7 +81,7 @@ class AppleClient:
 
     async def _swap(self, jwt: str) -> TokenResponse:
         """Whether it counts for Apple's quota is not documented, so it counts for ours."""
-        got = await self._send("/v1/token", {}, TokenResponse, Priority.PERSON, jwt)
+        got = await self._send("/v1/token", {}, TokenResponse, CallPriority.PERSON, jwt)
         if isinstance(got, Refusal):
             raise await self._judge(got)
         return got

@@ -19,7 +19,7 @@ from agents.geo.apple.answers import (
     StructuredAddress,
     seconds_or_none,
 )
-from agents.geo.apple.budget import Priority
+from agents.geo.apple.budget import CallPriority
 from agents.geo.apple.client import AppleClient
 from agents.geo.online import Refusal
 from agents.geo.provider import check_point
@@ -65,7 +65,7 @@ class _Apple:
 class AppleGeocoder(_Apple):
     """`cities_only`: `name_at` names the city, not the street."""
 
-    priority: Priority
+    priority: CallPriority
     cities_only: bool = False
 
     async def find(self, text: str, country: str = "") -> Place:
@@ -168,7 +168,7 @@ class AppleTravelTimes(_Apple):
             "destinations": "|".join(map(_format_point, destinations)),
             "transportType": "Automobile",
         }
-        got = await self.client.ask("/v1/etas", params, EtaResponse, Priority.TRAFFIC)
+        got = await self.client.ask("/v1/etas", params, EtaResponse, CallPriority.TRAFFIC)
         if isinstance(got, Refusal):  # as one that no road leads to may be answered
             return [None] * len(destinations)
         return [_to_travel_time(eta) for eta in match_etas(got.etas or [], destinations)]

@@ -134,7 +134,7 @@ _PROVINCES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Area:
+class NamedArea:
     """A country or a region. `regions`: its rows in the table; `outlying`: those of its
     territories, which count where nothing in it does. `capital`: the folded name of a country's."""
 
@@ -153,10 +153,10 @@ class Areas:
     """All areas by name and by code. A word can mean several: `Georgia`, `CA`."""
 
     def __init__(self, directory: Directory, provider: str) -> None:
-        self.countries: dict[str, Area] = {}
-        self._named: dict[str, list[Area]] = {}
-        self._shortened: dict[str, list[Area]] = {}
-        self._coded: dict[str, list[Area]] = {}
+        self.countries: dict[str, NamedArea] = {}
+        self._named: dict[str, list[NamedArea]] = {}
+        self._shortened: dict[str, list[NamedArea]] = {}
+        self._coded: dict[str, list[NamedArea]] = {}
         rows: dict[str, list[int]] = {}
         for row, region in enumerate(directory.regions):
             rows.setdefault(region.country, []).append(row)
@@ -172,7 +172,7 @@ class Areas:
         }
         for row, region in enumerate(directory.regions):
             place = _place_of_region(region, names.get(region.country, ""), provider)
-            area = Area(place, region.people, (row,))
+            area = NamedArea(place, region.people, (row,))
             for name in _list_names(region):
                 self._named.setdefault(name, []).append(area)
                 if (short := _without_kind(name)) != name:
@@ -187,7 +187,7 @@ class Areas:
         place = Place(
             country.name, country.lat, country.lon, country.code, "", Precision.COUNTRY, provider
         )
-        area = Area(place, country.people, rows, outlying, fold_name(country.capital))
+        area = NamedArea(place, country.people, rows, outlying, fold_name(country.capital))
         self.countries[country.code] = area
         more = _MORE_COUNTRIES.get(country.code, "")
         for name in {fold_name(country.name), *filter(None, map(fold_name, more.split(",")))}:
@@ -195,11 +195,11 @@ class Areas:
         for code in (country.code, country.code3):
             self._coded.setdefault(code.lower(), []).append(area)
 
-    def list_named(self, text: str) -> list[Area]:
+    def list_named(self, text: str) -> list[NamedArea]:
         """The areas of that name, without codes."""
         return self._named.get(fold_name(text), [])
 
-    def list_meant(self, text: str, codes: bool = True) -> list[Area]:
+    def list_meant(self, text: str, codes: bool = True) -> list[NamedArea]:
         """The areas that the text can mean after a city's name: `Kanagawa Prefecture`."""
         named = self.list_named(text)
         if not named:

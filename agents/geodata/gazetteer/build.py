@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from agents.base.errors import GeoError
 from agents.geodata.gazetteer.columns import (
-    Airport,
+    AirportRow,
     Columns,
     Country,
     Directory,
@@ -212,7 +212,7 @@ def _find_middles(
     ]
 
 
-def _read_airports() -> Iterator[tuple[str, Airport]]:
+def _read_airports() -> Iterator[tuple[str, AirportRow]]:
     """Every airport, with its IATA code or an empty one; of the United States, where regions have
     names, only those with a code."""
     file = _find_package("airportsdata") / "airports.csv"
@@ -220,7 +220,7 @@ def _read_airports() -> Iterator[tuple[str, Airport]]:
         for row in csv.DictReader(f):
             if row["iata"] or row["country"] != "US":
                 at = float(row["lat"]), float(row["lon"])
-                airport = Airport(row["name"], row["city"], row["subd"], row["country"], *at)
+                airport = AirportRow(row["name"], row["city"], row["subd"], row["country"], *at)
                 yield row["iata"], airport
 
 
@@ -232,7 +232,7 @@ def _read_metropolises() -> dict[str, tuple[str, str]]:
 
 def _name_regions(
     data: Path,
-    airports: list[tuple[str, Airport]],
+    airports: list[tuple[str, AirportRow]],
     regions: list[tuple[str, str]],
     place: Floats,
     region: npt.NDArray[np.int64],
@@ -259,14 +259,14 @@ def _name_regions(
 
 
 def _count_votes(
-    airports: list[tuple[str, Airport]],
+    airports: list[tuple[str, AirportRow]],
     regions: list[tuple[str, str]],
     place: Floats,
     region: npt.NDArray[np.int64],
 ) -> Counter[tuple[int, str]]:
     """How many airports say of a region's number that it has this name."""
     votes: Counter[tuple[int, str]] = Counter()
-    by_country: dict[str, list[Airport]] = {}
+    by_country: dict[str, list[AirportRow]] = {}
     for _, airport in airports:
         if airport.region and airport.country != "US":
             by_country.setdefault(airport.country, []).append(airport)

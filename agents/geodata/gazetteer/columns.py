@@ -42,7 +42,7 @@ class Country(msgspec.Struct, frozen=True):
     lon: float
 
 
-class Airport(msgspec.Struct, frozen=True):
+class AirportRow(msgspec.Struct, frozen=True):
     """`city`, `region`: names for people, or empty."""
 
     name: str
@@ -59,7 +59,7 @@ class Directory(msgspec.Struct, frozen=True):
 
     regions: list[Region]
     countries: list[Country]
-    airports: dict[str, Airport]
+    airports: dict[str, AirportRow]
     metropolises: dict[str, tuple[str, str]]
 
 

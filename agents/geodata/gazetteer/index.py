@@ -14,7 +14,7 @@ import numpy.typing as npt
 from agents.base.errors import PlaceUnknown
 from agents.base.text import counted, to_one_line
 from agents.core.model.places import Place, Precision, check_place_text, quote_place
-from agents.geodata.gazetteer.areas import Area, Areas
+from agents.geodata.gazetteer.areas import Areas, NamedArea
 from agents.geodata.gazetteer.columns import Columns
 from agents.geodata.gazetteer.names import fold_name, hash_key
 from kernels.geo import haversine_km_rows, is_on_earth
@@ -53,7 +53,7 @@ class _Hint:
     `strict`: or else it is another place; otherwise it may be a county of that name."""
 
     text: str
-    areas: Sequence[Area]
+    areas: Sequence[NamedArea]
     near: Rows
     strict: bool
 
@@ -108,7 +108,7 @@ class PlaceIndex:
         raise refusals[0]
 
     def _find_in_brackets(
-        self, found: re.Match[str], inside: Area | None, outside: PlaceUnknown
+        self, found: re.Match[str], inside: NamedArea | None, outside: PlaceUnknown
     ) -> Place:
         """`Europe (Frankfurt)`: what is in the brackets, if what is before them is not known."""
         if self._rows_of(found[1])[0].size or self._areas.list_named(found[1]):
@@ -116,14 +116,14 @@ class PlaceIndex:
         place = self._find_segment(found[2], (), inside)
         return replace(place, why=f"{quote_place(found[1])} is not known; {place.why}")
 
-    def _find_whole(self, name: str, inside: Area | None) -> Place | None:
+    def _find_whole(self, name: str, inside: NamedArea | None) -> Place | None:
         """The city whose name has a comma, slash or bracket in it: `Biel/Bienne`."""
         try:
             return self._find_city_or_area(name, (), inside)
         except PlaceUnknown:
             return None
 
-    def _find_country(self, code: str) -> Area:
+    def _find_country(self, code: str) -> NamedArea:
         area = self._areas.countries.get(code.upper())
         if area is None:
             raise PlaceUnknown(
@@ -155,7 +155,7 @@ class PlaceIndex:
             + (f", of {airport.city}" if airport.city else ""),
         )
 
-    def _find_in_segments(self, segments: Sequence[str], inside: Area | None) -> Place:
+    def _find_in_segments(self, segments: Sequence[str], inside: NamedArea | None) -> Place:
         """The first segment that names something, given those after it. What is before a city is
         taken for an address if it has a number, or if something after the city confirms it."""
         first: PlaceUnknown | None = None
@@ -175,7 +175,7 @@ class PlaceIndex:
         raise first or PlaceUnknown("there is no name in it")
 
     def _find_segment(
-        self, segment: str, after: Sequence[str], inside: Area | None, tails: int = 0
+        self, segment: str, after: Sequence[str], inside: NamedArea | None, tails: int = 0
     ) -> Place:
         """As `segment` says, or with its last words as the name of what it is in: `Paris TX`.
         `tails`: how many were taken off already (`Portland OR USA`)."""
@@ -226,7 +226,9 @@ class PlaceIndex:
         low, high = (int(np.searchsorted(c.hashes, key, side)) for side in ("left", "right"))
         return c.cities[low:high], c.own[low:high]
 
-    def _find_city_or_area(self, name: str, hints: Sequence[_Hint], inside: Area | None) -> Place:
+    def _find_city_or_area(
+        self, name: str, hints: Sequence[_Hint], inside: NamedArea | None
+    ) -> Place:
         rows, own = self._rows_of(name)
         if _LATIN_LETTERS.fullmatch(name):
             rows, own = rows[own], own[own]
@@ -257,8 +259,8 @@ class PlaceIndex:
         return self._place_of(city, others, why)
 
     def _list_areas(
-        self, name: str, rows: Rows, hints: Sequence[_Hint], inside: Area | None
-    ) -> list[Area]:
+        self, name: str, rows: Rows, hints: Sequence[_Hint], inside: NamedArea | None
+    ) -> list[NamedArea]:
         """The countries and regions of that name inside of what the hints say; not those with a
         city of the same name in them, which the name then means (New York, Singapore). For a
         country, it has to be the city's first name: Mexico is not Mexico City."""
@@ -279,7 +281,7 @@ class PlaceIndex:
             & set(area.regions)
         ]
 
-    def _list_with_kind(self, name: str, rows: Rows) -> list[Area]:
+    def _list_with_kind(self, name: str, rows: Rows) -> list[NamedArea]:
         """`Washington State`, where no city is called so."""
         return [] if len(rows) else self._areas.list_meant(name, codes=False)
 
@@ -314,8 +316,8 @@ class PlaceIndex:
         return int(rows[(people * np.where(own, 1.0, OTHER_NAME)).argmax()])
 
     def _choose_area(
-        self, areas: Sequence[Area], city: int | None, hints: Sequence[_Hint]
-    ) -> Area | None:
+        self, areas: Sequence[NamedArea], city: int | None, hints: Sequence[_Hint]
+    ) -> NamedArea | None:
         """The area that the name means rather than that city; None: the city, as also where what
         follows can be its region: `Ontario, CA`."""
         if city is not None and any(
@@ -334,7 +336,9 @@ class PlaceIndex:
         return None if is_capital or int(c.people[city]) >= area.people else area
 
     @staticmethod
-    def _describe_where(hints: Sequence[_Hint], inside: Area | None, regions: Sequence[int]) -> str:
+    def _describe_where(
+        hints: Sequence[_Hint], inside: NamedArea | None, regions: Sequence[int]
+    ) -> str:
         """` in Illinois`: of what a hint can mean, what the place with these regions is in."""
         words = []
         for hint in hints:

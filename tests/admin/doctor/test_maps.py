@@ -15,9 +15,9 @@ from agents.admin.doctor.judge.verdict import Finding, Level
 from agents.admin.doctor.maps import MapsCheck
 from agents.core.model.inventory import Inventory
 from agents.core.model.topology import Site, WorkerKind, WorkerSpec
-from agents.geo.apple.budget import Budget, Priority
+from agents.geo.apple.budget import CallBudget, CallPriority
 from agents.local.demo.maps.apple_maps import KEY_FILE, AppleMaps
-from agents.local.demo.maps.http_stand_in import Fault
+from agents.local.demo.maps.http_stand_in import HttpFault
 from agents.settings import Settings
 from tests.admin.doctor.support import findings, named
 from tests.geo.contract import NOW, open_for, settings_for, started
@@ -89,7 +89,7 @@ async def test_a_budget_that_is_used_up_is_named_and_not_exceeded(tmp_path: Path
         assert isinstance(server, AppleMaps)
         geo = settings_for("apple", server, daily_calls=1)
         assert (await examine(geo))["maps apple"].level is Level.OK
-        await Budget(Path(geo.apple.budget_file), 1, lambda: NOW).take(Priority.PERSON)
+        await CallBudget(Path(geo.apple.budget_file), 1, lambda: NOW).take(CallPriority.PERSON)
         found = await examine(geo)
         named(found, "maps apple budget", "used up for now", level=Level.WARNING)
         named(found, "maps apple", "the budget allows no call now", level=Level.SKIPPED)
@@ -123,7 +123,7 @@ async def test_a_quota_that_apple_says_is_used_up_is_named(tmp_path: Path) -> No
         server.access.daily_quota = 0
         geo = settings_for("apple", server)
         named(await examine(geo), "maps apple", "quota is used up")
-        await Budget(Path(geo.apple.budget_file), 1, lambda: NOW).end_day()
+        await CallBudget(Path(geo.apple.budget_file), 1, lambda: NOW).end_day()
         named(await examine(geo), "maps apple budget", "quota is used up", level=Level.WARNING)
 
 
@@ -136,7 +136,7 @@ async def test_a_damaged_budget_is_named(tmp_path: Path) -> None:
 
 async def test_apple_away_is_named(tmp_path: Path) -> None:
     async with started("apple", tmp_path) as server:
-        server.always = Fault(status=500)
+        server.always = HttpFault(status=500)
         named(await examine(settings_for("apple", server)), "maps apple", "status 500")
 
 
@@ -145,7 +145,7 @@ async def test_a_server_of_ones_own_answers_or_not(provider: str, tmp_path: Path
     async with started(provider, tmp_path) as server:
         geo = settings_for(provider, server)
         assert (await examine(geo))[f"maps {provider}"].level is Level.OK
-        server.fail(Fault(status=404))
+        server.fail(HttpFault(status=404))
         named(await examine(geo), f"maps {provider}", "refuses /status", f"geo.{provider}.url")
     named(
         await examine(geo), f"maps {provider}", "gives no answer", f"see that {server.url} answers"

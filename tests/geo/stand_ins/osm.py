@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from agents.local.demo.maps.http_stand_in import HttpStandIn, Request, Response
+from agents.local.demo.maps.http_stand_in import HttpRequest, HttpResponse, HttpStandIn
 from agents.local.demo.maps.invented import Atlas, City, Json
 
 
@@ -24,7 +24,7 @@ class Photon(HttpStandIn):
 
     atlas: Atlas = field(default_factory=Atlas)
 
-    def answer(self, request: Request) -> Response:
+    def answer(self, request: HttpRequest) -> HttpResponse:
         params = request.params
         known = {
             "/api": {"q", "limit", "lang", "lat", "lon", "layer", "osm_tag", "bbox"},
@@ -32,22 +32,22 @@ class Photon(HttpStandIn):
             "/status": set(),
         }.get(request.path)
         if known is None or request.method != "GET":
-            return Response(404, {"message": "Not Found"})
+            return HttpResponse(404, {"message": "Not Found"})
         if unknown := sorted(params.keys() - known):
-            return Response(400, {"message": f"unknown query parameter '{unknown[0]}'."})
+            return HttpResponse(400, {"message": f"unknown query parameter '{unknown[0]}'."})
         if request.path == "/status":
-            return Response(200, {"status": "Ok", "import_date": "2026-11-01T00:00:00Z"})
+            return HttpResponse(200, {"status": "Ok", "import_date": "2026-11-01T00:00:00Z"})
         if request.path == "/api":
             if not params.get("q", "").strip():
-                return Response(400, {"message": "missing search term 'q': /?q=berlin"})
+                return HttpResponse(400, {"message": "missing search term 'q': /?q=berlin"})
             found = self.atlas.find(params["q"], frozenset())[: int(params.get("limit", "15"))]
         else:
             point = _degrees(params)
             if point is None:
-                return Response(400, {"message": "missing search term 'lat' or 'lon'"})
+                return HttpResponse(400, {"message": "missing search term 'lat' or 'lon'"})
             found = self.atlas.near(point)
         features = [_feature(city) for city in found]
-        return Response(200, {"type": "FeatureCollection", "features": features})
+        return HttpResponse(200, {"type": "FeatureCollection", "features": features})
 
 
 def _feature(city: City) -> Json:
@@ -74,12 +74,12 @@ class Nominatim(HttpStandIn):
 
     atlas: Atlas = field(default_factory=Atlas)
 
-    def answer(self, request: Request) -> Response:
+    def answer(self, request: HttpRequest) -> HttpResponse:
         params = request.params
         if request.path == "/status":
-            return Response(200, {"status": 0, "message": "OK"})
+            return HttpResponse(200, {"status": 0, "message": "OK"})
         if request.path not in ("/search", "/reverse") or request.method != "GET":
-            return Response(404, {"error": "Not Found"})
+            return HttpResponse(404, {"error": "Not Found"})
         if params.get("format") != "jsonv2":
             return _bad_request("Parameter 'format' must be jsonv2 here.")
         if request.path == "/search":
@@ -87,16 +87,16 @@ class Nominatim(HttpStandIn):
                 return _bad_request("Nothing to search for.")
             countries = {c.upper() for c in params.get("countrycodes", "").split(",") if c}
             found = self.atlas.find(params["q"], frozenset(countries))
-            return Response(200, [_result(city) for city in found[: int(params["limit"])]])
+            return HttpResponse(200, [_result(city) for city in found[: int(params["limit"])]])
         point = _degrees(params)
         if point is None or not all(map(math.isfinite, point)):
             return _bad_request("Parameter 'lat' must be a number.")
         near = self.atlas.near(point)
-        return Response(200, _result(near[0]) if near else {"error": "Unable to geocode"})
+        return HttpResponse(200, _result(near[0]) if near else {"error": "Unable to geocode"})
 
 
-def _bad_request(message: str) -> Response:
-    return Response(400, {"error": {"code": 400, "message": message}})
+def _bad_request(message: str) -> HttpResponse:
+    return HttpResponse(400, {"error": {"code": 400, "message": message}})
 
 
 def _result(city: City) -> Json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
-from agents.local.demo.maps.http_stand_in import HttpStandIn, Request, Response
+from agents.local.demo.maps.http_stand_in import HttpRequest, HttpResponse, HttpStandIn
 from agents.local.demo.maps.invented import Atlas, Json, Point
 
 
@@ -20,12 +20,12 @@ class Valhalla(HttpStandIn):
     counts_with_time: bool = True
     shuffles: bool = False
 
-    def answer(self, request: Request) -> Response:
+    def answer(self, request: HttpRequest) -> HttpResponse:
         if request.path == "/status":
             verbose = json.loads(request.params.get("json", "{}")).get("verbose", False)
             more = {"has_timezones": True, "has_live_traffic": self.has_live_traffic}
             shown: Json = {"version": "3.5.1", "tileset_last_modified": 1790000000}
-            return Response(
+            return HttpResponse(
                 200, shown | (more if verbose and self.has_live_traffic is not None else {})
             )
         if request.path != "/sources_to_targets" or request.method != "POST":
@@ -41,7 +41,7 @@ class Valhalla(HttpStandIn):
         cells = [self._cell(question, origin, i, target) for i, target in enumerate(targets)]
         if self.shuffles:
             cells.reverse()
-        return Response(
+        return HttpResponse(
             200, {"sources_to_targets": [cells], "units": "kilometers", "algorithm": "costmatrix"}
         )
 
@@ -62,6 +62,6 @@ class Valhalla(HttpStandIn):
         return cell
 
 
-def _error(status: int, code: int, message: str) -> Response:
+def _error(status: int, code: int, message: str) -> HttpResponse:
     body = {"error_code": code, "error": message, "status_code": status, "status": "Error"}
-    return Response(status, body)
+    return HttpResponse(status, body)

@@ -7,7 +7,7 @@ from pathlib import Path
 from agents.admin.doctor.judge.verdict import Verdict, ok, warning
 from agents.base.text import counted
 from agents.core.model.times import format_duration
-from agents.geo.apple.budget import Left
+from agents.geo.apple.budget import CallsLeft
 from agents.geo.valhalla import ValhallaStatus
 from agents.settings.geo import APPLE_TEAM_CALLS
 
@@ -16,7 +16,7 @@ def judge_key_file(file: Path | None) -> Verdict:
     return ok(f"a key for ES256 in {file}, which only we can read")
 
 
-def judge_budget(left: Left, daily_calls: int, file: Path) -> Verdict:
+def judge_budget(left: CallsLeft, daily_calls: int, file: Path) -> Verdict:
     """`file`: where it is counted. Who begins has a full budget, and no file."""
     said = f"{counted(left.calls, 'call')} since midnight UTC, of {daily_calls:,} in any 24 hours"
     if left.ended_for_s:

@@ -21,7 +21,7 @@ TOKENS = 1000
 
 
 @dataclass(slots=True)
-class Access:
+class MapsAccess:
     """`skew_s`: how far ahead of this clock a JWT may have been made. `token_valid_s`: how long the
     access tokens are valid that are given out. `daily_quota`: calls in a day, which begins
     `day_begins_s` after midnight UTC; `counts_tokens`: whether a call for a token is one."""

@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from agents import settings
 from agents.base.files import replace_file
-from agents.local.demo.maps.apple_access import Access
-from agents.local.demo.maps.http_stand_in import HttpStandIn, Request, Response
+from agents.local.demo.maps.apple_access import MapsAccess
+from agents.local.demo.maps.http_stand_in import HttpRequest, HttpResponse, HttpStandIn
 from agents.local.demo.maps.invented import (
     Atlas,
     City,
@@ -81,7 +81,7 @@ class AppleMaps(HttpStandIn):
     makes the request fail. `shuffles_etas`: their order is random. `keeps_static_times`: whether
     they are told. `refuses_unknown_parameters`: else they are ignored."""
 
-    access: Access | None = None
+    access: MapsAccess | None = None
     atlas: Atlas = field(default_factory=Atlas)
     unroutable: Literal["absent", "null", "error"] = "absent"
     shuffles_etas: bool = False
@@ -97,7 +97,7 @@ class AppleMaps(HttpStandIn):
         lie in `folder`."""
         server = cls(content_type="application/json;charset=utf8", port=port)
         public_key = await asyncio.to_thread(server._prepare, folder)
-        server.access = Access(TEAM_ID, KEY_ID, public_key)
+        server.access = MapsAccess(TEAM_ID, KEY_ID, public_key)
         async with server:
             server.settings = settings.Apple(
                 team_id=TEAM_ID,
@@ -120,12 +120,12 @@ class AppleMaps(HttpStandIn):
         replace_file(folder / KEY_FILE, pem.decode())
         return private_key.public_key()
 
-    def answer(self, request: Request) -> Response:
+    def answer(self, request: HttpRequest) -> HttpResponse:
         response = self._judge(request)
         headers = {"x-rid": str(uuid.uuid4()), "cache-control": "max-age=0"}
-        return Response(response.status, response.body, headers)
+        return HttpResponse(response.status, response.body, headers)
 
-    def _judge(self, request: Request) -> Response:
+    def _judge(self, request: HttpRequest) -> HttpResponse:
         handlers: Mapping[str, Callable[[dict[str, str]], Json]] = {
             "/v1/geocode": self._geocode,
             "/v1/reverseGeocode": self._reverse_geocode,
@@ -155,18 +155,18 @@ class AppleMaps(HttpStandIn):
             return _error(429, "Quota Exceeded")
         if path == "/v1/token":
             valid_s = access.token_valid_s
-            return Response(
+            return HttpResponse(
                 200, {"accessToken": access.give_token(now), "expiresInSeconds": valid_s}
             )
         try:
             self._check_parameters(request, PARAMETERS.get(path, _LANGUAGE))
             if is_place:
-                return Response(200, place_of(self._city_of(place_id)))
-            return Response(200, handlers[path](request.params))
+                return HttpResponse(200, place_of(self._city_of(place_id)))
+            return HttpResponse(200, handlers[path](request.params))
         except BadRequest as e:
             return _error(400, str(e))
 
-    def _check_parameters(self, request: Request, known: set[str]) -> None:
+    def _check_parameters(self, request: HttpRequest, known: set[str]) -> None:
         unknown = sorted(request.params.keys() - known)
         if unknown and self.refuses_unknown_parameters:
             raise BadRequest(f"unknown parameter {unknown[0]}")
@@ -267,8 +267,8 @@ class AppleMaps(HttpStandIn):
         return city
 
 
-def _error(status: int, message: str) -> Response:
-    return Response(status, {"error": {"message": message, "details": []}})
+def _error(status: int, message: str) -> HttpResponse:
+    return HttpResponse(status, {"error": {"message": message, "details": []}})
 
 
 def _required(params: dict[str, str], name: str) -> str:

@@ -24,7 +24,7 @@ KEPT_REQUESTS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class HttpRequest:
     """A request as it came. Names of headers are in lower case."""
 
     method: str
@@ -40,7 +40,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Response:
+class HttpResponse:
     """`body`: any JSON; or bytes, as they are."""
 
     status: int = 200
@@ -55,7 +55,7 @@ class Response:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class HttpFault:
     """How one request fails. `path`: only requests for it fail. `status`: the answer's, with `body`
     if given. `wait_s`: before anything is sent. `share`: of the answer's bytes that are sent before
     the connection ends, 0 to 1. `body`: sent instead of the answer's, with status 200 if none is
@@ -74,9 +74,9 @@ class HttpStandIn:
     all. `requests`: the newest that came. `now`: epoch seconds."""
 
     now: Callable[[], float] = time.time
-    faults: deque[Fault] = field(default_factory=deque)
-    always: Fault | None = None
-    requests: deque[Request] = field(default_factory=lambda: deque(maxlen=KEPT_REQUESTS))
+    faults: deque[HttpFault] = field(default_factory=deque)
+    always: HttpFault | None = None
+    requests: deque[HttpRequest] = field(default_factory=lambda: deque(maxlen=KEPT_REQUESTS))
     content_type: str = "application/json"
     port: int = 0
     _server: asyncio.Server | None = None
@@ -86,15 +86,15 @@ class HttpStandIn:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def answer(self, request: Request) -> Response:
+    def answer(self, request: HttpRequest) -> HttpResponse:
         """To be defined by each kind."""
         raise NotImplementedError
 
-    def fail(self, *faults: Fault) -> None:
+    def fail(self, *faults: HttpFault) -> None:
         """The next requests fail like this, one each."""
         self.faults.extend(faults)
 
-    def sent(self, path: str) -> list[Request]:
+    def sent(self, path: str) -> list[HttpRequest]:
         """The requests for `path` that came."""
         return [request for request in self.requests if request.path == path]
 
@@ -135,24 +135,24 @@ class HttpStandIn:
         """One request for each connection."""
         request = await _read_request(reader)
         self.requests.append(request)
-        fault = self._take_fault(request.path) or Fault()
+        fault = self._take_fault(request.path) or HttpFault()
         if fault.wait_s:
             await asyncio.sleep(fault.wait_s)
         response = self.answer(request)
         if fault.status is not None or fault.body is not None:
-            response = Response(fault.status or 200, fault.body or b"", response.headers)
+            response = HttpResponse(fault.status or 200, fault.body or b"", response.headers)
         payload = self._to_bytes(response)
         writer.write(payload[: round(len(payload) * fault.share)])
         await writer.drain()
 
-    def _take_fault(self, path: str) -> Fault | None:
+    def _take_fault(self, path: str) -> HttpFault | None:
         for fault in self.faults:
             if fault.path in ("", path):
                 self.faults.remove(fault)
                 return fault
         return self.always if self.always and self.always.path in ("", path) else None
 
-    def _to_bytes(self, response: Response) -> bytes:
+    def _to_bytes(self, response: HttpResponse) -> bytes:
         content = response.content
         headers = {
             "Date": email.utils.formatdate(self.now(), usegmt=True),
@@ -167,7 +167,7 @@ class HttpStandIn:
         return head.encode("latin-1") + b"\r\n" + content
 
 
-async def _read_request(reader: asyncio.StreamReader) -> Request:
+async def _read_request(reader: asyncio.StreamReader) -> HttpRequest:
     """Raises ValueError for one that is not HTTP/1.1, or too large."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     line, *rest = head.strip().split("\r\n")
@@ -181,6 +181,6 @@ async def _read_request(reader: asyncio.StreamReader) -> Request:
         raise ValueError(f"a body of {size} bytes")
     parts = urlsplit(target)
     query = parse_qsl(parts.query, keep_blank_values=True, errors="replace")
-    return Request(
+    return HttpRequest(
         method, unquote(parts.path), tuple(query), headers, await reader.readexactly(size)
     )
