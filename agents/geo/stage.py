@@ -33,7 +33,6 @@ from agents.core.model.places import Place
 from agents.core.model.times import format_duration
 from agents.core.model.topology import MAIN
 from agents.geo.lookups import Found
-from agents.geo.origin import fill_origin
 from agents.kafka.broker_clock import read_own_clock_ms
 from agents.worker.stage import Inputs, Outbox, Tally, Topics, sample_records
 
@@ -41,10 +40,34 @@ GIVES_UP_AFTER_S = 600.0
 """A process gives no event up before it has run for this time: after a long stop, all that waits
 is old."""
 _KEPT = frozenset({REPLAYS, DIED})
-
+_DECIMALS = 6  # of a degree: 0.1 m
+_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 Read = tuple[Any, Event | Rejected]
 """A record (Any: aiokafka has no types), and what it is."""
+
+
+def fill_origin(value: bytes, place: Place) -> bytes:
+    """The event `value`, whose `origin` has no coordinates, with those of `place`, and with a
+    member `geo` of `origin` that says whose they are and what they mean. All other members keep
+    their bytes.
+
+    Raises msgspec.DecodeError, RecursionError if the JSON cannot be read."""
+    event = _decoder.decode(value)
+    origin = _decoder.decode(event["origin"])
+    found: dict[str, object] = {
+        "name": place.name,
+        "precision": place.precision.value,
+        "provider": place.provider,
+    }
+    if place.others:
+        found |= {"others": place.others, "why": place.why}
+    filled = origin | {
+        "lat": round(place.lat, _DECIMALS),
+        "lon": round(place.lon, _DECIMALS),
+        "geo": found,
+    }
+    return msgspec.json.encode(event | {"origin": filled})
 
 
 class PlaceFinder(Protocol):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.core.lanes.records import Event, parse_event
-from agents.geo.origin import fill_origin
+from agents.geo.stage import fill_origin
 from tests.geo.support import CHICAGO, PARIS
 
 
