@@ -17,7 +17,7 @@ from agents.base.errors import PlaceUnknown
 from agents.base.text import to_one_line
 from agents.core.model.places import Place, Precision, check_place_text, quote_place
 from agents.geo.online import Online, Refusal
-from agents.geo.provider import check_point
+from agents.geo.provider import check_is_near, check_point
 
 T = TypeVar("T")
 _ENGLISH = {"accept-language": "en"}
@@ -49,7 +49,8 @@ class PhotonGeocoder:
         check_point(lat, lon)
         params = {"lat": f"{lat:.6f}", "lon": f"{lon:.6f}"}
         got = await _ask(self.online, "/reverse", params, _Features)
-        return _choose(self._to_places(got), f"{lat:g},{lon:g}", "", self.name)
+        found = _choose(self._to_places(got), f"{lat:g},{lon:g}", "", self.name)
+        return check_is_near(found, lat, lon)
 
     async def close(self) -> None:
         """Each request has a connection of its own."""
@@ -136,7 +137,8 @@ class NominatimGeocoder:
         check_point(lat, lon)
         params = {"lat": f"{lat:.6f}", "lon": f"{lon:.6f}"} | _NOMINATIM
         got = await _ask(self.online, "/reverse", params, _Result)  # with `error` if there is none
-        return _choose([self._to_place(got)], f"{lat:g},{lon:g}", "", self.name)
+        found = _choose([self._to_place(got)], f"{lat:g},{lon:g}", "", self.name)
+        return check_is_near(found, lat, lon)
 
     async def close(self) -> None:
         """Each request has a connection of its own."""

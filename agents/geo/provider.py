@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from agents.base.errors import PlaceUnknown
-from agents.core.model.places import Place, TravelTime
-from kernels.geo import is_on_earth
+from agents.core.model.places import Place, Precision, TravelTime, quote_place
+from kernels.geo import haversine_km, is_on_earth
+
+FAR_KM = 300.0
 
 
 class Geocoder(Protocol):
@@ -64,3 +66,15 @@ def check_point(lat: float, lon: float) -> tuple[float, float]:
             "from -180 to 180"
         )
     return lat, lon
+
+
+def check_is_near(place: Place, lat: float, lon: float) -> Place:
+    """The answer to what is at these coordinates. Raises PlaceUnknown if it is a city or an address
+    that cannot be."""
+    km = haversine_km(place.lat, place.lon, lat, lon)
+    if place.precision in (Precision.CITY, Precision.ADDRESS) and km > FAR_KM:
+        raise PlaceUnknown(
+            f"{place.provider} answers with {quote_place(place.name)}, which is {km:,.0f} km away "
+            f"from {lat:g},{lon:g}"
+        )
+    return place

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import dataclass
 
 import pytest
 
@@ -11,6 +12,9 @@ from agents.base.errors import ProviderFailed
 from agents.core.model.places import Place
 from agents.geo import lookups
 from agents.geo.lookups import Found, Lookups
+from agents.local.demo.maps.http_stand_in import HttpRequest, HttpResponse
+from tests.geo.contract import NOW, open_for, settings_for
+from tests.geo.stand_ins.osm import Photon
 from tests.geo.support import CHICAGO, PARIS, TableGeocoder
 
 
@@ -132,6 +136,33 @@ async def test_nothing_is_given_up_while_the_provider_fails_at_everything(
     geocoder.fails, geocoder.fails_at = False, ""
     found = await asyncio.to_thread(finder.find_places, ["Paris", "Chicago"])
     assert found == Found({"Paris": PARIS, "Chicago": CHICAGO})
+
+
+@dataclass(slots=True)
+class FailsAtOne(Photon):
+    """Answers 500 to each question about Paris."""
+
+    def answer(self, request: HttpRequest) -> HttpResponse:
+        if request.params.get("q") == "Paris":
+            return HttpResponse(500, {"message": "a bug"})
+        return Photon.answer(self, request)
+
+
+async def test_a_name_that_a_server_always_fails_at_does_not_open_its_circuit_for_good() -> None:
+    async with FailsAtOne(now=lambda: NOW) as server:
+        await asyncio.to_thread(server.atlas.read)
+        providers = await open_for(settings_for("photon", server))
+        finder = Lookups(providers.events, asyncio.get_running_loop())
+        asked = ["Paris", *(f"place {n}" for n in range(30)), "Chicago"]
+        found = Found({})
+        async with asyncio.timeout(60):
+            while not {"Paris", "Chicago"} <= found.answers.keys():
+                await asyncio.sleep(0.2)
+                found = await asyncio.to_thread(finder.find_places, asked)
+        assert "Photon answers with status 500" in str(found.answers["Paris"])
+        assert found.refused == {}
+        assert not providers.servers[0].circuit.is_open
+        await providers.close()
 
 
 async def test_the_loop_serves_others_meanwhile() -> None:

@@ -22,7 +22,7 @@ from agents.geo.apple.answers import (
 from agents.geo.apple.budget import CallPriority
 from agents.geo.apple.client import AppleClient
 from agents.geo.online import Refusal
-from agents.geo.provider import check_point
+from agents.geo.provider import check_is_near, check_point
 from agents.settings.geo import APPLE_URL
 
 KEPT_S = 600.0
@@ -86,7 +86,7 @@ class AppleGeocoder(_Apple):
             raise PlaceUnknown(
                 f"{self.client.online.name} has no name for {_format_point((lat, lon))}"
             )
-        return found[0]
+        return check_is_near(found[0], lat, lon)
 
     async def _ask(self, path: str, params: dict[str, str]) -> list[ApplePlace]:
         got = await self.client.ask(path, params, PlaceResults, self.priority)
