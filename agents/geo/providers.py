@@ -87,7 +87,7 @@ def open_providers(geo: settings.Geo, now: Callable[[], float] = time.time) -> P
     Blocks: files are read. Raises SettingsError."""
     apple = connect_apple(geo.apple, now) if "apple" in (geo.geocoder, geo.travel_times) else None
     if apple is not None:
-        _tell_terms(geo)
+        _log_terms(geo)
     servers = [apple.online] if apple else []
     travel_times: TravelTimes | None = None
     if geo.travel_times == "apple" and apple is not None:
@@ -120,7 +120,7 @@ def open_providers(geo: settings.Geo, now: Callable[[], float] = time.time) -> P
     return Providers(cached, cached, geocoder, travel_times, tuple(servers), budget)
 
 
-def _tell_terms(geo: settings.Geo) -> None:
+def _log_terms(geo: settings.Geo) -> None:
     """What choosing Apple means; or what a stand-in is."""
     name, attribution = provider_name(geo.apple.url)
     if name != NAME:

@@ -35,8 +35,8 @@ TEAM_ID, KEY_ID, TOKEN = "CANARYTEAM", "CANARYKEYS", "CANARY-TOKEN"
 class CanaryAccess(MapsAccess):
     """Gives tokens that can be recognised."""
 
-    def give_token(self, now: float) -> str:
-        token = f"{TOKEN}-{MapsAccess.give_token(self, now)}"
+    def issue_token(self, now: float) -> str:
+        token = f"{TOKEN}-{MapsAccess.issue_token(self, now)}"
         self._tokens[token] = now + self.token_valid_s
         return token
 

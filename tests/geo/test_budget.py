@@ -45,7 +45,7 @@ async def take_all(budget: CallBudget, priority: CallPriority, at_most: int = 10
     """How many calls are allowed now."""
     for taken in range(at_most):
         try:
-            await budget.take(priority)
+            await budget.count_call(priority)
         except ProviderUnavailable:
             return taken
     return at_most
@@ -64,7 +64,7 @@ async def test_the_rest_of_the_day_flows_in_evenly(budget: CallBudget, clock: Cl
     await take_all(budget, CallPriority.PERSON)
     clock.now += 6 * 3600
     assert await take_all(budget, CallPriority.PERSON, 50) == 50
-    assert budget.look().calls_left == 50  # full again: 175 had flowed in
+    assert budget.read_left().calls_left == 50  # full again: 175 had flowed in
 
 
 async def test_a_refusal_says_when_the_call_would_be_allowed(
@@ -73,16 +73,16 @@ async def test_a_refusal_says_when_the_call_would_be_allowed(
     for priority in CallPriority:
         await take_all(budget, priority)
         with pytest.raises(ProviderUnavailable) as refused:
-            await budget.take(priority)
+            await budget.count_call(priority)
         clock.now += refused.value.retry_s + 0.001
-        await budget.take(priority)
+        await budget.count_call(priority)
 
 
 async def test_a_restart_forgets_no_call(budget: CallBudget, clock: Clock) -> None:
     await take_all(budget, CallPriority.TRAFFIC)
     again = CallBudget(budget.file, budget.daily_calls, clock)
     assert await take_all(again, CallPriority.PERSON) == 10
-    assert again.look().calls == 100
+    assert again.read_left().calls == 100
 
 
 async def test_processes_of_one_machine_share_it(budget: CallBudget, clock: Clock) -> None:
@@ -92,17 +92,17 @@ async def test_processes_of_one_machine_share_it(budget: CallBudget, clock: Cloc
 
 
 async def test_a_429_ends_the_day_until_midnight(budget: CallBudget, clock: Clock) -> None:
-    await budget.take(CallPriority.PERSON)
+    await budget.count_call(CallPriority.PERSON)
     await budget.end_day()
     await budget.note_success()  # of a call that was sent before
     assert await take_all(budget, CallPriority.PERSON) == 0
     clock.now = MIDNIGHT + DAY_S - 1
     again = CallBudget(budget.file, budget.daily_calls, clock)
     with pytest.raises(ProviderUnavailable, match="quota is used up") as refused:
-        await again.take(CallPriority.PERSON)
+        await again.count_call(CallPriority.PERSON)
     assert refused.value.retry_s == 1.0
     clock.now += 1
-    await again.take(CallPriority.PERSON)
+    await again.count_call(CallPriority.PERSON)
 
 
 async def test_if_apples_day_begins_later_it_is_asked_again_each_hour(
@@ -111,14 +111,14 @@ async def test_if_apples_day_begins_later_it_is_asked_again_each_hour(
     await budget.end_day()
     clock.now = MIDNIGHT + DAY_S
     for _ in range(3):
-        await budget.take(CallPriority.PERSON)
+        await budget.count_call(CallPriority.PERSON)
         await budget.end_day()
-        assert budget.look().ended_for_s == AGAIN_S
+        assert budget.read_left().ended_for_s == AGAIN_S
         clock.now += AGAIN_S
-    await budget.take(CallPriority.PERSON)
+    await budget.count_call(CallPriority.PERSON)
     await budget.note_success()
     await budget.end_day()  # the next day's end is a whole one again
-    assert budget.look().ended_for_s == DAY_S - 3 * AGAIN_S
+    assert budget.read_left().ended_for_s == DAY_S - 3 * AGAIN_S
 
 
 async def test_a_clock_that_is_set_back_gives_nothing_and_takes_nothing(
@@ -126,10 +126,10 @@ async def test_a_clock_that_is_set_back_gives_nothing_and_takes_nothing(
 ) -> None:
     await take_all(budget, CallPriority.PERSON, 60)
     clock.now -= 30 * DAY_S
-    assert budget.look().calls_left == 40
+    assert budget.read_left().calls_left == 40
     await budget.end_day()
     clock.now -= 30 * DAY_S
-    assert budget.look().ended_for_s == 0, "Apple is asked: it knows"
+    assert budget.read_left().ended_for_s == 0, "Apple is asked: it knows"
 
 
 async def test_after_a_clock_was_set_back_calls_flow_in_as_ever(
@@ -139,9 +139,9 @@ async def test_after_a_clock_was_set_back_calls_flow_in_as_ever(
     await take_all(budget, CallPriority.PERSON, 100)
     clock.now -= 3600
     with pytest.raises(ProviderUnavailable) as refused:
-        await budget.take(CallPriority.PERSON)
+        await budget.count_call(CallPriority.PERSON)
     clock.now += refused.value.retry_s + 0.001
-    await budget.take(CallPriority.PERSON)
+    await budget.count_call(CallPriority.PERSON)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ async def test_a_damaged_file_stops_calls_and_is_named(budget: CallBudget, conte
     with pytest.raises(SettingsError, match=str(budget.file)):
         budget.check()
     with pytest.raises(ProviderUnavailable, match="cannot be counted"):
-        await budget.take(CallPriority.PERSON)
+        await budget.count_call(CallPriority.PERSON)
 
 
 async def test_on_a_full_disk_nothing_is_sent_and_nothing_is_lost(budget: CallBudget) -> None:
@@ -165,7 +165,7 @@ async def test_on_a_full_disk_nothing_is_sent_and_nothing_is_lost(budget: CallBu
     resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1]))  # as a disk with room for one byte
     try:
         with pytest.raises(ProviderUnavailable, match="cannot be written") as refused:
-            await budget.take(CallPriority.PERSON)
+            await budget.count_call(CallPriority.PERSON)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert refused.value.retry_s == 60
@@ -206,7 +206,7 @@ def test_no_24_hours_have_more_calls_than_the_budget(
     for pause_s, wanted, priority in steps:
         clock.now += pause_s
         for _ in range(wanted):
-            if budget._take(priority) is not None:
+            if budget._count_call(priority) is not None:
                 break
             sent.append(clock.now)
     for begin in sent:

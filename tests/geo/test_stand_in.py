@@ -32,7 +32,7 @@ async def server(tmp_path: Path) -> AsyncIterator[AppleMaps]:
 async def get(server: AppleMaps) -> Get:
     """Sends a request with a valid access token (or `token`), and returns status and JSON."""
     assert server.access is not None
-    valid = server.access.give_token(NOW)
+    valid = server.access.issue_token(NOW)
 
     async def get(path: str, token: str = valid, method: str = "GET", **params: str) -> Got:
         response = await http_client.request(
@@ -77,7 +77,7 @@ async def test_the_quota_counts_every_call_and_begins_anew(server: AppleMaps, ge
     assert (await get("/v1/geocode", q="Paris"))[0] == 429
     server.now = lambda: NOW + 21 * 3600
     server.access.token_valid_s = 100_000
-    assert (await get("/v1/geocode", server.access.give_token(NOW), q="Paris"))[0] == 200
+    assert (await get("/v1/geocode", server.access.issue_token(NOW), q="Paris"))[0] == 200
 
 
 async def test_places_and_roads(get: Get) -> None:
@@ -151,7 +151,7 @@ async def test_traffic_comes_and_goes(server: AppleMaps, get: Get) -> None:
     for minute in range(0, 60, 3):
         server.now = lambda minute=minute: NOW + 60 * minute  # type: ignore[misc]
         assert server.access is not None
-        token = server.access.give_token(server.now())
+        token = server.access.issue_token(server.now())
         _, got = await get("/v1/etas", token, origin="50,8", destinations="50.5,8.5")
         [eta] = got["etas"]
         times.append(eta["expectedTravelTimeSeconds"] / eta["staticTravelTimeSeconds"])

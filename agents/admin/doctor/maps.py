@@ -98,14 +98,14 @@ class MapsCheck:
         return read_key(apple)
 
     async def _check_budget(self) -> Verdict:
-        left = await asyncio.to_thread(self._budget.look)
+        left = await asyncio.to_thread(self._budget.read_left)
         return judge_budget(left, self._budget.daily_calls, self._budget.file)
 
     async def _check_team(self) -> Verdict:
         return judge_team(self._sites, self._budget.daily_calls)
 
     async def _check_apple(self) -> Verdict:
-        if (await asyncio.to_thread(self._budget.look)).calls_left < 1:
+        if (await asyncio.to_thread(self._budget.read_left)).calls_left < 1:
             raise NotLookedAt("the budget allows no call now")
         with tempfile.TemporaryDirectory() as folder:
             apple = msgspec.structs.replace(

@@ -89,9 +89,9 @@ class CallBudget:
         """So that a full bucket and what flows in during 24 hours are `daily_calls` together."""
         return max(self.daily_calls - self.burst, BURST) / DAY_S
 
-    async def take(self, priority: CallPriority) -> None:
+    async def count_call(self, priority: CallPriority) -> None:
         """Count a call. Raises ProviderUnavailable if it may not be sent now."""
-        refusal = await self._in_thread(lambda: self._take(priority))
+        refusal = await self._in_thread(lambda: self._count_call(priority))
         if refusal is not None:
             self.refused += 1
             raise refusal
@@ -111,9 +111,9 @@ class CallBudget:
 
     async def left(self) -> CallsLeft:
         """Raises ProviderUnavailable."""
-        return await self._in_thread(self.look)
+        return await self._in_thread(self.read_left)
 
-    def look(self) -> CallsLeft:
+    def read_left(self) -> CallsLeft:
         """As `left`. Blocks. Raises SettingsError."""
         now = self.now()
         spent = self._read(now)
@@ -132,7 +132,7 @@ class CallBudget:
         except SettingsError as e:  # a call that is not counted is not sent
             raise ProviderUnavailable(f"calls to Apple cannot be counted: {e}", 60.0) from e
 
-    def _take(self, priority: CallPriority) -> ProviderUnavailable | None:
+    def _count_call(self, priority: CallPriority) -> ProviderUnavailable | None:
         with locked_folder(self.file):
             now = self.now()
             spent = self._read(now)

@@ -74,7 +74,7 @@ class AppleClient:
         return await self.online.request(
             path,
             answer,
-            before=lambda: self.budget.take(priority),
+            before=lambda: self.budget.count_call(priority),
             headers={"authorization": f"Bearer {token}"},
             params=params,
         )

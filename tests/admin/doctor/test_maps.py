@@ -89,7 +89,9 @@ async def test_a_budget_that_is_used_up_is_named_and_not_exceeded(tmp_path: Path
         assert isinstance(server, AppleMaps)
         geo = settings_for("apple", server, daily_calls=1)
         assert (await examine(geo))["maps apple"].level is Level.OK
-        await CallBudget(Path(geo.apple.budget_file), 1, lambda: NOW).take(CallPriority.PERSON)
+        await CallBudget(Path(geo.apple.budget_file), 1, lambda: NOW).count_call(
+            CallPriority.PERSON
+        )
         found = await examine(geo)
         named(found, "maps apple budget", "used up for now", level=Level.WARNING)
         named(found, "maps apple", "the budget allows no call now", level=Level.SKIPPED)

@@ -45,7 +45,7 @@ class MapsAccess:
         self.calls = {day: self.calls.get(day, 0) + 1}
         return self.calls[day] <= self.daily_quota
 
-    def give_token(self, now: float) -> str:
+    def issue_token(self, now: float) -> str:
         token = secrets.token_urlsafe(96)
         self._tokens[token] = now + self.token_valid_s
         while len(self._tokens) > TOKENS:

@@ -156,7 +156,7 @@ class AppleMaps(HttpStandIn):
         if path == "/v1/token":
             valid_s = access.token_valid_s
             return HttpResponse(
-                200, {"accessToken": access.give_token(now), "expiresInSeconds": valid_s}
+                200, {"accessToken": access.issue_token(now), "expiresInSeconds": valid_s}
             )
         try:
             self._check_parameters(request, PARAMETERS.get(path, _LANGUAGE))
