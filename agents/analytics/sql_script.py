@@ -10,7 +10,7 @@ from pathlib import Path
 from agents import settings
 from agents.base.errors import SettingsError
 from agents.base.files import decode_utf8, read_whole_file
-from agents.kafka.connection import client_kwargs
+from agents.kafka.java_client import java_properties
 
 _VALUE = re.compile(r"\$\{(\w+)\}")
 _TOKEN = re.compile(r"'(?:[^']|'')*'|`[^`]*`|--[^\n]*|/\*.*?\*/|;|.", re.S)
@@ -85,32 +85,7 @@ def kafka_options(kafka: settings.Kafka) -> str:
     `fragments`. They hold the password. Blocks.
 
     Raises SettingsError, as `client_kwargs` does."""
-    kwargs = client_kwargs(kafka)
-    options = {"bootstrap.servers": kafka.bootstrap, "security.protocol": kafka.security}
-    for key, size in (
-        ("send.buffer.bytes", kafka.send_buffer_bytes),
-        ("receive.buffer.bytes", kafka.receive_buffer_bytes),
-    ):
-        if size:
-            options[key] = str(size)
-    if "sasl_mechanism" in kwargs:
-        module = "plain.Plain" if kafka.sasl_mechanism == "PLAIN" else "scram.Scram"
-        user, password = (
-            kwargs[f"sasl_plain_{name}"].replace("\\", r"\\").replace('"', r"\"")
-            for name in ("username", "password")
-        )
-        options |= {
-            "sasl.mechanism": kafka.sasl_mechanism,
-            "sasl.jaas.config": f"{_SHADED}.{module}LoginModule required "
-            f'username="{user}" password="{password}";',
-        }
-    if kafka.security.endswith("SSL") and kafka.ca_file:
-        options |= {
-            "ssl.truststore.type": "PEM",
-            "ssl.truststore.certificates": decode_utf8(
-                read_whole_file(Path(kafka.ca_file)), kafka.ca_file
-            ),
-        }
+    options = java_properties(kafka, _SHADED)
     return ",\n".join(f"'properties.{key}' = {quote(value)}" for key, value in options.items())
 
 

@@ -519,3 +519,51 @@ class EndTransaction(Request[_EndTransaction]):  # type: ignore[misc]
 
     def build(self, request_struct_class: type[_EndTransaction]) -> _EndTransaction:
         return request_struct_class(*self._fields, {})
+
+
+class _StreamsGroupHeartbeatAnswer(Response):  # type: ignore[misc]
+    API_KEY, API_VERSION = 88, 0
+    SCHEMA = Schema(  # of what follows, a leaving member needs nothing
+        ("throttle_time_ms", Int32), ("error_code", Int16), ("error_message", _SHORT)
+    )
+
+
+class _StreamsGroupHeartbeat(RequestStruct):  # type: ignore[misc]
+    API_KEY, API_VERSION, FLEXIBLE_VERSION = 88, 0, True
+    RESPONSE_TYPE = _StreamsGroupHeartbeatAnswer
+    SCHEMA = Schema(
+        ("group_id", _SHORT),
+        ("member_id", _SHORT),
+        ("member_epoch", Int32),
+        ("endpoint_information_epoch", Int32),
+        ("instance_id", _SHORT),
+        ("rack_id", _SHORT),
+        ("rebalance_timeout_ms", Int32),
+        ("topology", Int8),  # -1: none; so for all others that are not arrays
+        ("active_tasks", CompactArray(Int8)),
+        ("standby_tasks", CompactArray(Int8)),
+        ("warmup_tasks", CompactArray(Int8)),
+        ("process_id", _SHORT),
+        ("user_endpoint", Int8),
+        ("client_tags", CompactArray(Int8)),
+        ("task_offsets", CompactArray(Int8)),
+        ("task_end_offsets", CompactArray(Int8)),
+        ("shutdown_application", Boolean),
+        ("tags", TaggedFields),
+    )
+
+
+class LeaveStreamsGroup(Request[_StreamsGroupHeartbeat]):  # type: ignore[misc]
+    """Take a member out of a group of Kafka Streams (KIP-1071)."""
+
+    API_KEY = 88
+
+    def __init__(self, group: str, member: str) -> None:
+        self._group, self._member = group, member
+
+    def build(self, request_struct_class: type[_StreamsGroupHeartbeat]) -> _StreamsGroupHeartbeat:
+        nothing = [None] * 3
+        return request_struct_class(
+            *(self._group, self._member, -1, 0, None, None, -1, -1),
+            *(*nothing, None, -1, *nothing, False, {}),
+        )

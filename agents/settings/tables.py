@@ -577,6 +577,32 @@ class Analytics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     flink: Flink = Flink()
 
 
+class Router(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How `geolane router` sorts raw events into lanes (docs/router-engines.md). The coordinator
+    must have the same engine in its settings."""
+
+    engine: Annotated[
+        str,
+        choice(
+            "What sorts them: python sorts in this process, kafka-streams in a Java program that "
+            "this process looks after.",
+            "python",
+            "kafka-streams",
+        ),
+    ] = "python"
+    heap_mb: Annotated[int, about("Heap of the Java program.", "MB", ge=128, le=1 << 17)] = 512
+    session_ms: Annotated[
+        int,
+        about(
+            "How long another router of the group waits for one that is silent, with brokers "
+            "before 4.2; from 4.2 on it is the brokers' group.streams.session.timeout.ms.",
+            "ms",
+            ge=1000,
+            le=300_000,
+        ),
+    ] = 6000
+
+
 class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where a process serves `/metrics` (Prometheus)."""
 
@@ -594,6 +620,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ejabberd: Ejabberd = Ejabberd()
     worker: Worker = Worker()
     coordinator: Coordinator = Coordinator()
+    router: Router = Router()
     analytics: Analytics = Analytics()
     geo: Geo = Geo()
     metrics: Metrics = Metrics()

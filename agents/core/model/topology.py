@@ -18,6 +18,10 @@ TOPIC_HOTSPOT_STATE = "hotspots.state"
 TOPICS_OF_ANALYTICS = (TOPIC_HOTSPOTS, TOPIC_RISES, TOPIC_HOTSPOT_STATE)
 TOPIC_GEO_CONTEXT = "geo.context"
 
+PYTHON, KAFKA_STREAMS = "python", "kafka-streams"
+"""The engines of routers. With the second, Kafka Streams shares the raw partitions out among the
+routers; the coordinator gives those leases and no partitions."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Partition:

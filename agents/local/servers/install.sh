@@ -4,12 +4,16 @@
 # since no server runs as root. Nothing else outside the project's folder is touched.
 #   install.sh [EXTRAS]     EXTRAS: extras of pyproject.toml, comma separated: "test" for example
 #   install.sh docs         and, for `make docs`, mermaid in .local/mermaid
+#   install.sh streams      and the router's engine on Kafka Streams, built into .local/streams; "test" brings it, too, with its unit tests
 #   install.sh flink        and Apache Flink's jars in .local/flink (and for root the user geolane-flink); "test" brings them, too
 set -eu
 cd "$(dirname "$0")/../../.."
-extras=${1:-} flink=""
+extras=${1:-} flink="" streams=""
 case ",$extras," in *,flink,* | *,test,*) flink=.local/flink/.complete-$(cksum <agents/local/servers/flink/pom.xml | cut -d' ' -f1);; esac
-extras=$(printf '%s' "$extras" | tr ',' '\n' | grep -vx flink | tr '\n' ',' | sed 's/,$//')
+case ",$extras," in *,streams,* | *,test,*) streams=.local/streams/.complete-$(find agents/router/streams -type f | LC_ALL=C sort | xargs cat | cksum | cut -d' ' -f1);; esac
+unit_tests=-DskipTests
+case ",$extras," in *,test,*) unit_tests="";; esac
+extras=$(printf '%s' "$extras" | tr ',' '\n' | grep -vx -e flink -e streams | tr '\n' ',' | sed 's/,$//')
 mkdir -p .local
 say() { printf '== %s\n' "$*"; }
 follow() { # PROCESS LOG SED: shows lines of the log, as the sed command prints them, until the process ends: the tools' own progress needs a terminal
@@ -36,6 +40,7 @@ need openjdk-17-jre-headless java
 [ -e .local/kafka/.complete ] || need maven mvn
 [ -z "${GEOLANE_KAFKA:-}" ] || need maven mvn
 [ -z "$flink" ] || [ -e "$flink" ] || need maven mvn
+if [ -n "$streams" ] && [ ! -e "$streams" ]; then need maven mvn; need openjdk-17-jdk-headless javac; fi
 sums=agents/local/servers/web/packages.sha512 # which npm packages, and of what content
 chat=.local/converse/.complete-$(cksum <$sums | cut -d' ' -f1)
 axe=.local/axe/axe.min.js
@@ -131,7 +136,7 @@ jars() { # WHAT FOLDER STAMP POM [MAVEN'S ARGUMENTS]: jars with Maven, unless th
   say "$what into $to"
   rm -rf "$to"
   : >.local/maven.log
-  mvn -B -f "$pom" dependency:copy-dependencies -DincludeScope=runtime "$@" -DoutputDirectory="$PWD/$to" >.local/maven.log 2>&1 &
+  mvn -B -f "$pom" "$@" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$PWD/$to" >.local/maven.log 2>&1 &
   mvn=$!
   follow "$mvn" .local/maven.log 's/.*Downloaded from .*\/\([^ /]*\.jar\) (\([^ ]* [^ ]*\).*/   \1 \2/p'
   wait "$mvn" || { grep -E 'ERROR|BUILD' .local/maven.log | head -n 20 >&2; fail "Maven failed; see .local/maven.log"; }
@@ -145,6 +150,14 @@ kafka .local/kafka
 for version in ${GEOLANE_KAFKA:-}; do # to be tested against: make chaos-requests KAFKA="..."
   [ -e ".local/kafka/kafka_2.13-$version.jar" ] || kafka ".local/kafka-$version" "$version"
 done
+if [ -n "$streams" ] && [ ! -e "$streams" ]; then
+  # shellcheck disable=SC2086
+  jars "the router on Kafka Streams (26 MB), built here," .local/streams-new .built agents/router/streams/pom.xml $unit_tests package
+  cp .local/streams-build/geolane-router.jar .local/streams-new/
+  rm -rf .local/streams
+  mv .local/streams-new .local/streams
+  touch "$streams"
+fi
 [ -z "$flink" ] || jars "Apache Flink's jars (150 MB)" "${flink%/*}" "${flink##*/}" agents/local/servers/flink/pom.xml
 
 # ---- web chat ----

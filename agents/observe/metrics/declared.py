@@ -154,6 +154,16 @@ FLINK_CHECKPOINT_AGE = _gauge(
     "show yet",
     "worker",
 )
+STREAMS_STATE = _gauge(
+    "streams_state",
+    "1 for the state that Kafka Streams is in, 0 for the others; only from a router with that "
+    "engine",
+    "worker",
+    "state",
+)
+STREAMS_THREAD_UP = _gauge(
+    "streams_thread_up", "1 while this thread of Kafka Streams runs", "worker", "thread"
+)
 
 # The coordinator.
 
@@ -327,5 +337,15 @@ COORDINATOR = (
 WITH_GEO = (TRAFFIC_INDEX, GEO_QUESTIONS, GEO_CALLS, GEO_DAILY_CALLS)
 GEO_WORKER = (MAPS_CALLS, MAPS_FAILED, MAPS_REFUSED, MAPS_CIRCUIT_OPEN)
 FLINK = (FLINK_JOB_UP, FLINK_RESTARTS, FLINK_CHECKPOINT_AGE)
+KAFKA_STREAMS = (STREAMS_STATE, STREAMS_THREAD_UP)
 IN_PROCESS = (EVENTS_DROPPED,)
-ALL = (*EVERY_PROCESS, *WORKER, *GEO_WORKER, *IN_PROCESS, *FLINK, *COORDINATOR, *WITH_GEO)
+ALL = (
+    *EVERY_PROCESS,
+    *WORKER,
+    *GEO_WORKER,
+    *IN_PROCESS,
+    *FLINK,
+    *KAFKA_STREAMS,
+    *COORDINATOR,
+    *WITH_GEO,
+)
