@@ -52,6 +52,12 @@ from agents.cli.options import FILE, FOLDER, SET
     "inventory has an [[analytics]]).",
 )
 @click.option(
+    "--router",
+    type=click.Choice(["python", "kafka-streams"]),
+    help="The routers' engine; kafka-streams is built first, once (default: router.engine of the "
+    "settings, which is python).",
+)
+@click.option(
     "--maps",
     type=click.Choice(["settings", "demo", "off"]),
     help="Find the coordinates of events that name a place: with the providers of the settings "

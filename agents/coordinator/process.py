@@ -236,6 +236,7 @@ class CoordinatorProcess:
                     time.perf_counter,
                     lanemap,
                     self.settings.coordinator.traffic_period_s,
+                    self.settings.router.engine,
                 ),
                 OperatorSetup(
                     lambda: secrets.token_hex(2),

@@ -75,6 +75,7 @@ from agents.core.fleet.placing import Placing
 from agents.core.fleet.placing_inputs import PlacingInputs, PlacingSettings
 from agents.core.fleet.plausibility import ImplausibleFigures
 from agents.core.fleet.rollout import ROLLOUT
+from agents.core.fleet.router_engines import advance_engines
 from agents.core.fleet.summary import fleet_item, sample_fleet, summarise_fleet, worker_rows
 from agents.core.fleet.topic_checks import StreamsLooked
 from agents.core.fleet.trouble_watch import Lookout
@@ -91,7 +92,7 @@ from agents.core.model.messages import (
 )
 from agents.core.model.placement import PAUSE, UNTUNED, Intent, Lease, Placed, Tuning
 from agents.core.model.plan import LanePlaces
-from agents.core.model.topology import Partition
+from agents.core.model.topology import PYTHON, Partition
 from agents.core.operators.chat import Desk
 from agents.core.operators.form_dialogs import Dialogs
 from agents.core.planning.planner import Clock
@@ -122,7 +123,8 @@ class Inherited:
 class PlanningSetup:
     """What plans are made with. `clock`: seconds, to measure how long one takes. `lanemap`: tells
     in which lanes a hotspot's events are; without it, hotspots raise no forecast.
-    `traffic_period_s`: how often geo workers are asked for traffic."""
+    `traffic_period_s`: how often geo workers are asked for traffic. `router_engine`: with
+    KAFKA_STREAMS, raw partitions are not ours to place."""
 
     lanes: LanePlaces
     numerics: Numerics
@@ -130,6 +132,7 @@ class PlanningSetup:
     clock: Clock = lambda: 0.0
     lanemap: LaneMap | None = None
     traffic_period_s: float = 60.0
+    router_engine: str = PYTHON
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +167,7 @@ class Coordinator:
             dict(leases),
             dict(intents),
             tuning=inherited.tuning,
+            router_engine=planning.router_engine,
         )
         self.fleet.expect_partitions(inherited.expected)
         for worker, lease in leases.items():
@@ -468,6 +472,7 @@ class Coordinator:
             # 2. Members that leave are fenced or forgotten, and rewinds take their next step:
             #    before placing, which is to see only the workers and orphans that remain.
             yield from self.membership.advance_departures(now.s)
+            yield from advance_engines(self.fleet, self.placing, now.ms)
             yield from self.desk.rewinds.advance(now.s)
             # 3. Orphans are placed before the placement is improved: a lane without an owner never
             #    waits behind a lane that could be better off.

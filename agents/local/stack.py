@@ -15,13 +15,13 @@ from pathlib import Path
 
 import msgspec
 
-from agents.base.errors import KafkaUnavailable, SettingsError
+from agents.base.errors import InstallError, KafkaUnavailable, SettingsError
 from agents.base.progress import PrintLine
 from agents.base.text import counted
 from agents.core.lanes.lane_map import build_lane_map
 from agents.core.model.inventory import Inventory, InventoryFile
 from agents.core.model.placement import State
-from agents.core.model.topology import WorkerKind, WorkerSpec
+from agents.core.model.topology import KAFKA_STREAMS, WorkerKind, WorkerSpec
 from agents.kafka import compacted
 from agents.kafka.rights import COORDINATOR
 from agents.kafka.topics import provision_topics
@@ -33,7 +33,9 @@ from agents.local.servers.children import Child, Family
 from agents.local.servers.delays import Delays, choose_sites, keep_sites
 from agents.local.servers.endings import Endings
 from agents.local.servers.folder import RunFolder
+from agents.local.servers.install import install_part
 from agents.local.servers.servers import PEOPLE, Servers
+from agents.router.java_program import require_installed
 from agents.settings import Ejabberd, Flink, Geo, Kafka, Metrics, Settings, decode_toml
 
 REFUSALS = 3
@@ -170,6 +172,8 @@ class Stack:
             endings=self.endings,
             delays=self.delays,
         )
+        if base.router.engine == KAFKA_STREAMS:
+            await self._install_streams()
         servers = self.servers
         self.base = msgspec.structs.replace(
             base, kafka=servers.kafka.admin, xmpp=servers.xmpp, ejabberd=servers.ejabberd
@@ -191,6 +195,13 @@ class Stack:
                 self._say(line)
             await compacted.publish_lane_map(self.base.kafka, built)
         self._say(f"topics and lane map: {len(built.cell_lanes)} cells on {counted(lanes, 'lane')}")
+
+    async def _install_streams(self) -> None:
+        try:
+            await asyncio.to_thread(require_installed)
+        except InstallError:
+            self._say("the router on Kafka Streams is missing, and is built, once")
+            await install_part("streams", self._say)
 
     async def _start_invented_maps(self) -> None:
         """A server that speaks as Apple's does; what it tells is called invented everywhere."""
@@ -320,7 +331,9 @@ class Stack:
     async def wait_until_ready(self, timeout_s: float = 120) -> None:
         """Return when every partition has an owner. Raises KafkaUnavailable, naming the logs, if
         that takes too long."""
-        wanted = {*self.accounting.lanes, *self.accounting.raw}
+        wanted = {*self.accounting.lanes}
+        if self.base.router.engine != KAFKA_STREAMS:  # which shares out the raw partitions itself
+            wanted |= {*self.accounting.raw}
         if self.has_geo:
             wanted.add(WorkerKind.GEO.partition(0))
         deadline = time.monotonic() + timeout_s

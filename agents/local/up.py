@@ -56,6 +56,7 @@ class UpOptions:
     pipeline: str | None = None
     nodes: int | None = None
     analytics: str | None = None
+    router: str | None = None
     maps: str | None = None
     lanes: int | None = None
     kafka: str | None = None
@@ -109,6 +110,9 @@ class UpOptions:
         if self.analytics in (ANALYTICS_EMBEDDED, ANALYTICS_FLINK):
             analytics = msgspec.structs.replace(analytics, engine=self.analytics)
         settings = msgspec.structs.replace(settings, analytics=analytics)
+        if self.router:
+            router = msgspec.structs.replace(settings.router, engine=self.router)
+            settings = msgspec.structs.replace(settings, router=router)
         if self.lanes:
             settings = msgspec.structs.replace(
                 settings,

@@ -26,7 +26,7 @@ from agents.core.model.messages import (
     WorkerAnswer,
     WorkerCommand,
 )
-from agents.core.model.topology import MAIN, Partition
+from agents.core.model.topology import KAFKA_STREAMS, MAIN, Partition
 from agents.kafka.group_members import remove_members
 from agents.observe.metrics import declared as m
 from agents.observe.metrics.samples import Samples
@@ -104,6 +104,10 @@ class StreamsEngine(WorkerEngine):
         return lanes, self._arrivals.take_rates(over_s)
 
     @property
+    def name(self) -> str:
+        return KAFKA_STREAMS
+
+    @property
     def kafka_up(self) -> bool:
         return self.state == "RUNNING"
 
@@ -114,8 +118,8 @@ class StreamsEngine(WorkerEngine):
     def add_metrics(self, worker: str, out: Samples) -> None:
         for state in STATES:
             out.add(m.STREAMS_STATE, self.state == state, worker, state.lower())
-        for name, state in sorted(self.threads.items()):
-            out.add(m.STREAMS_THREAD_UP, state == "RUNNING", worker, name)
+        running = sum(state == "RUNNING" for state in self.threads.values())
+        out.add(m.STREAMS_THREADS, running, worker)
 
     # The life of this boot
 

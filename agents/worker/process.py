@@ -92,6 +92,7 @@ async def run_worker(
         ping_period_s=settings.worker.ping_period_s,
         tuned=dials.apply_tuning,
         last_end=os.environ.get(LAST_END, ""),
+        engine=engine.name,
         answer_geo=answer_checked,
     )
     _log.info("worker_started", worker=account, boot=boot)

@@ -71,6 +71,11 @@ class WorkerEngine(ABC):
         return self._reader is not None and self._reader.is_connected
 
     @property
+    def name(self) -> str:
+        """Of a kind of worker with several engines; empty for the default."""
+        return ""
+
+    @property
     def code(self) -> str:
         """The user's code that does the work: MODULE:FUNCTION@VERSION; empty if there is none."""
         return ""

@@ -70,12 +70,13 @@ class WorkerLink:
         ping_period_s: float = PING_PERIOD_S,
         tuned: Callable[[TuningValues], None] = lambda _: None,
         last_end: str = "",
+        engine: str = "",
         answer_geo: AnswerGeo = refuse_geo,
     ) -> None:
         self._xmpp, self._worker, self._boot, self._obey = xmpp, worker, boot, obey
         self._answer_geo = answer_geo
         self._site, self._capacity_eps, self._ping_period_s = site, capacity_eps, ping_period_s
-        self._last_end = last_end
+        self._last_end, self._engine = last_end, engine
         self._tuning = TuningFeed(xmpp, tuned)
         self._session: Session | None = None
         self._said = self._make_announcement(Health.DND, "starting", "")
@@ -97,6 +98,7 @@ class WorkerLink:
             self._capacity_eps,
             version=VERSION,
             last_end=self._last_end,
+            engine=self._engine,
         )
 
     @property

@@ -35,14 +35,15 @@ class NodeStanza(ElementBase):  # type: ignore[misc]
         <presence from='node-fra-1@fleet.example.org/etl'>
          <show>dnd</show><status>draining: 3 lanes left</status><priority>-1</priority>
          <node xmlns='urn:geolane:node:1' boot='01JD8Q' state='draining' site='fra'
-               capacity_eps='2000' accel='none' version='0.1.0' last_end='exit -9 (SIGKILL)'/>
+               capacity_eps='2000' accel='none' version='0.1.0' last_end='exit -9 (SIGKILL)'
+               engine='kafka-streams'/>
         </presence>
     """
 
     name = "node"
     namespace = ns.NODE
     plugin_attrib = "geolane_node"
-    interfaces = {"boot", "state", "site", "capacity_eps", "accel", "version", "last_end"}  # noqa: RUF012  # slixmpp's form
+    interfaces = {"boot", "state", "site", "capacity_eps", "accel", "version", "last_end", "engine"}  # noqa: RUF012  # slixmpp's form
 
 
 register_stanza_plugin(Presence, NodeStanza)
@@ -78,6 +79,8 @@ def fill_presence(presence: Presence, said: Announcement) -> Presence:
     node["version"] = replace_invalid_xml(said.version)
     if said.last_end:
         node["last_end"] = replace_invalid_xml(said.last_end)
+    if said.engine:
+        node["engine"] = replace_invalid_xml(said.engine)
     return presence
 
 
@@ -112,4 +115,5 @@ def announcement_from_presence(presence: Presence, worker: str) -> Announcement 
         accel=parse_sentence(node.get("accel"), 64) or "none",
         version=parse_sentence(node.get("version"), 64),
         last_end=parse_sentence(node.get("last_end"), SHOWN_AT_MOST),
+        engine=parse_optional_word(node.get("engine"), "engine"),
     )

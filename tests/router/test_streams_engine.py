@@ -20,6 +20,7 @@ from tests.fixtures.kafka import KafkaServer
 from tests.router.streams import needs_jars
 from tests.router.test_router import BAD, MAP
 from tests.worker.support import Rig, event, rig, until
+from tests.worker.test_engine import LIMIT
 
 pytestmark = [needs_jars, pytest.mark.timeout(300)]
 
@@ -45,7 +46,7 @@ class Streams:
         self.r, self.maps = r, maps
         self.running: list[Started] = []
 
-    async def start(self, worker: str = "w", **more: int) -> Started:
+    async def start(self, worker: str = "w") -> Started:
         """Start one under a new lease of transactional id `worker`, which fences the one before."""
         r = self.r
         boot, tid = r.server.name("boot"), f"{r.topics.raw}-{worker}"
@@ -53,7 +54,7 @@ class Streams:
         setup = StreamsSetup(
             r.kafka, settings.Router(heap_mb=256), MAP.version, 1, r.topics, self.maps
         )
-        engine = StreamsEngine(setup, settings.Worker(**more), boot)
+        engine = StreamsEngine(setup, settings.Worker(max_event_bytes=LIMIT), boot)
         task = asyncio.create_task(engine.run())
         self.running.append(Started(engine, task))
         await engine.execute_command(LeaseCommand(1, boot, tid, pid, epoch))
@@ -80,8 +81,10 @@ async def test_it_sorts_as_the_python_engine_does(kafka_server: KafkaServer) -> 
         for i, (bad, _) in enumerate(BAD):
             raw += [(b"good%d" % i, event(i)), (b"bad%d" % i, bad)]
         await r.fill(r.topics.raw, 0, raw)
-        w = await s.start(max_event_bytes=1 << 20)
-        await until(lambda: w.engine.meters.done.get(0) and w.engine.meters.done[0].taken == 24, 120)
+        w = await s.start()
+        await until(
+            lambda: w.engine.meters.done.get(0) and w.engine.meters.done[0].taken == 24, 120
+        )
         dead = await r.read(r.topics.dead, len(BAD))
         assert [dict(x.headers)["geolane-reason"].decode() for x in dead] == [why for _, why in BAD]
         assert len(await r.read(r.topics.lanes, len(BAD))) == len(BAD)

@@ -22,7 +22,7 @@ from agents.core.fleet.membership import Membership
 from agents.core.fleet.placing import Placing
 from agents.core.fleet.reconcile import RETRY_S, make_lease
 from agents.core.fleet.troubles import TroubleKind
-from agents.core.model.topology import short_name
+from agents.core.model.topology import KAFKA_STREAMS, PYTHON, WorkerKind, short_name
 
 MAX_RETRY_S = 30.0
 """A lease that Kafka refuses is tried again after RETRY_S, doubled each time up to this, since only
@@ -96,6 +96,7 @@ class Fencing:
             producer_id=e.producer_id,
             producer_epoch=e.producer_epoch,
             leader_epoch=fleet.leader_epoch,
+            engine=self._engine_of(e),
         )
         lost = fleet.owned_by(e.worker) if orphans else []
         why = f"{e.worker} restarted" if e.new_boot else f"{e.worker} is gone"
@@ -118,6 +119,14 @@ class Fencing:
         fleet.begin_write(records)
         note = Note("fleet", e.worker, f"{what} of {e.worker}", {"lanes": [p.n for p in lost]})
         yield Write(records, {e.worker: lease}, then=(note,))
+
+    def _engine_of(self, made: LeaseMade) -> str:
+        """The engine of the boot that gets the lease; a fenced lease keeps its own."""
+        view, before = self.fleet.views.get(made.worker), self.fleet.leases.get(made.worker)
+        if made.new_boot and view is not None:
+            known = view.boot == made.new_boot or view.spec.kind != WorkerKind.ROUTER
+            return view.engine if known else KAFKA_STREAMS  # until it is fenced, as it will be
+        return before.engine if before is not None else PYTHON
 
     def handle_lease_failed(self, e: LeaseFailed, now: Now) -> Iterator[Effect]:
         """Kafka has made no lease: try again, and note each reason once."""

@@ -36,7 +36,7 @@ from agents.core.model.placement import (
     Tuning,
     drain_intent,
 )
-from agents.core.model.topology import Partition, WorkerKind, WorkerSpec
+from agents.core.model.topology import PYTHON, Partition, WorkerKind, WorkerSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class View:
     assigned partition was missing. `leased`: the producer id and epoch whose lease it confirmed.
     `fencing`: its lease is being made anew. `inflight`: by type, the command that it has not
     answered yet. `tries`: releases that failed, by partition. `retry_at`: no command is sent
-    before. `dead`: boots that are over or fenced."""
+    before. `dead`: boots that are over or fenced. `engine`: of a router."""
 
     spec: WorkerSpec
     boot: str = ""
@@ -95,6 +95,7 @@ class View:
     leased: tuple[int, int] | None = None
     fencing: bool = False
     fenced_said_at: float = float("-inf")
+    engine: str = PYTHON
     state: str = ""
     inflight: dict[type[object], WorkerCommand] = field(default_factory=dict)
     tries: Counter[Partition] = field(default_factory=Counter)
@@ -127,6 +128,7 @@ class Fleet:
     `version` grows with every change of membership or placement, not with telemetry. `statuses`: of
     each worker in `views`. `writing`: how many writes of each partition are under way; while there
     is one, no other step begins. `held`: partitions that must not be given to anybody for now.
+    `router_engine`: that of our settings; whether Kafka Streams shares the raw partitions out.
     `committed`: the last committed offsets that were seen. `devices`: the coordinator's own
     accelerators. `leaving`: workers that the inventory file no longer names and that have not been
     forgotten yet."""
@@ -145,6 +147,7 @@ class Fleet:
     version: int = 0
     devices: tuple[Accelerator, ...] = ()
     leaving: set[str] = field(default_factory=set)
+    router_engine: str = PYTHON
     _sorted: dict[str, list[Partition]] = field(default_factory=dict)
     _sorted_count: int = -1
 
@@ -263,9 +266,40 @@ class Fleet:
         return list(self._sorted.get(kind.topic, ()))
 
     def placeable_orphans(self, kind: WorkerKind) -> list[Partition]:
-        """Orphans that may be placed: no write of them is under way, and they are not `held`."""
+        """Orphans that may be placed: we share them out, no write of them is under way, and they
+        are not `held`."""
+        if not self.shares_out(kind):
+            return []
         free = (p for p in self.partitions_of(kind) if not self.writing[p] and p not in self.held)
         return [p for p in free if self.partitions[p].state is State.ORPHAN]
+
+    def shares_out(self, kind: WorkerKind) -> bool:
+        """Whether we give the partitions of this kind to workers. Not those that Kafka Streams
+        shares out, or may still work."""
+        return kind != WorkerKind.ROUTER or (
+            self.router_engine == PYTHON
+            and not any(x.engine != PYTHON and not x.fenced for x in self.leases.values())
+        )
+
+    def may_lease(self, view: View) -> bool:
+        """Whether its present boot may have a lease. A router on Kafka Streams works with that
+        alone, so it gets none while it is drained, or while a raw partition has an owner."""
+        if view.spec.kind != WorkerKind.ROUTER or view.engine == self.router_engine == PYTHON:
+            return True
+        return (
+            view.engine == self.router_engine
+            and not self.statuses[view.spec.worker].drained
+            and all(
+                self.partitions[p].state is State.ORPHAN and not self.writing[p]
+                for p in self.partitions_of(WorkerKind.ROUTER)
+            )
+        )
+
+    def worked_by_streams(self, view: View) -> list[Partition]:
+        """The raw partitions that Kafka Streams has given to this router, as it reports them."""
+        if view.engine == PYTHON or not view.present or view.telemetry is None:
+            return []
+        return sorted(Partition(lane.topic, lane.n) for lane in view.telemetry.lanes)
 
     def last_worked_offset(self, p: Partition) -> int:
         """The offset up to which the partition was worked at least: the record's, or a later one
@@ -281,6 +315,7 @@ class Fleet:
         changed |= view.health is not said.health
         view.health, view.state, view.status = said.health, said.state, said.status
         view.said_eps = said.capacity_eps
+        view.engine = said.engine or PYTHON
         self._update_statuses((said.worker,))
         if changed:
             self.version += 1

@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from agents.base.errors import ImpossibleTransition
 from agents.core.model.placement import Lease, Placed, State
+from agents.core.model.topology import PYTHON
 
 
 class Step(StrEnum):
@@ -158,6 +159,7 @@ def lease_after_step(
     producer_id: int,
     producer_epoch: int,
     leader_epoch: int,
+    engine: str = PYTHON,
 ) -> tuple[Lease, bool]:
     """The lease to be written after InitProducerId returned `producer_id` and `producer_epoch`, and
     whether the former boot's partitions become orphans with it. Raises ImpossibleTransition."""
@@ -169,5 +171,5 @@ def lease_after_step(
         raise ImpossibleTransition(f"{what} without a boot: {lease}")
     fenced = rule.then is Tenancy.FENCED
     return Lease(
-        boot, transactional_id, producer_id, producer_epoch, leader_epoch, fenced
+        boot, transactional_id, producer_id, producer_epoch, leader_epoch, fenced, engine
     ), rule.orphans

@@ -258,7 +258,7 @@ class Placing:
             ):
                 self._settle_wait_s(kind, now)
         for kind in kinds:
-            if not kind.planned and kind in self._opened:
+            if not kind.planned and kind in self._opened and self.fleet.shares_out(kind):
                 yield from self._balance_workers(kind, now_ms)
         if WorkerKind.NODE not in self._opened or now < self._rests_until:
             return

@@ -25,7 +25,7 @@ from agents.core.model.messages import (
     PathReport,
     Telemetry,
 )
-from agents.core.model.topology import Partition, WorkerKind, WorkerSpec
+from agents.core.model.topology import KAFKA_STREAMS, Partition, WorkerKind, WorkerSpec
 
 TIMES, LEAST_EPS, MOST_EPS = 100.0, 100_000.0, 1e7
 """While it catches up, a worker can be faster than its capacity in the inventory: up to TIMES that,
@@ -145,7 +145,8 @@ class ImplausibleFigures:
                 now,
             )
             lane = replace(lane, rate_eps=0.0, lag_events=0, p50_ms=0.0, p99_ms=0.0)
-        if lane.fault and self.fleet.partitions[p].worker != spec.worker:
+        of_streams = self.fleet.views[spec.worker].engine == KAFKA_STREAMS
+        if lane.fault and self.fleet.partitions[p].worker != spec.worker and not of_streams:
             self.note_refusal(
                 "fault",
                 spec.worker,

@@ -49,7 +49,7 @@ def _reconcile_worker(
     if view.boot in view.dead:
         yield from say_fenced(fleet, view, now)
     elif not status.holds_lease:
-        if worker not in fleet.leaving:
+        if worker not in fleet.leaving and fleet.may_lease(view):
             yield from wants_lease(fleet, view)
     elif not status.confirmed:
         if LeaseCommand not in view.inflight:

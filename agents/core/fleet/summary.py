@@ -114,7 +114,7 @@ def _worker_row(fleet: Fleet, view: View, lanes: int) -> WorkerRow:
         lat=site.lat,
         lon=site.lon,
         state=health_word(fleet, view),
-        lanes=lanes,
+        lanes=lanes or len(fleet.worked_by_streams(view)),
         rate_eps=round(sum(load.rate_eps for load in loads), 1),
         lag_events=sum(load.lag_events for load in loads),
         p99_ms=round(max((load.p99_ms for load in loads), default=0.0), 1),

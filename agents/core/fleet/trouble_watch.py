@@ -12,6 +12,7 @@ from agents.core.fleet import troubles
 from agents.core.fleet.crash_loops import Circles
 from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.incidents import News
+from agents.core.fleet.router_engines import report_engines
 from agents.core.fleet.topic_checks import Streams, StreamsLooked
 from agents.core.model.feeds import Severity
 from agents.core.model.topology import WorkerKind, WorkerSpec, short_name
@@ -41,6 +42,7 @@ class Lookout:
     def update_troubles(self, now: float, quiet_until: float) -> None:
         """`quiet_until`: before that time, absence proves nothing (liveness.py)."""
         self._forgive_workers(now)
+        report_engines(self.fleet, self.news, now)
         self.circles.end_finished_loops(
             frozenset(w for w, v in self.fleet.views.items() if v.present), now
         )

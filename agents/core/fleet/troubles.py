@@ -33,6 +33,7 @@ class TroubleKind(StrEnum):
     NO_ROUTER = "no_router"
     PLAN_FAILED = "plan_failed"
     OVER_CAPACITY = "over_capacity"
+    ROUTER_ENGINE = "router_engine"
     CRASH_LOOP = "crash_loop"
     CIRCLES = "circles"
     UNTRUE_ANSWER = "untrue_answer"

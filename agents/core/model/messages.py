@@ -151,7 +151,8 @@ class WorkerAnswer:
 @dataclass(frozen=True, slots=True)
 class Announcement:
     """A worker's presence. `capacity_eps` may only lower what the inventory says. `last_end`: how
-    the boot before this one ended, empty if unknown."""
+    the boot before this one ended, empty if unknown. `engine`: of a router (KAFKA_STREAMS), empty
+    for the default."""
 
     worker: str
     health: Health
@@ -163,6 +164,7 @@ class Announcement:
     accel: str = "none"
     version: str = ""
     last_end: str = ""
+    engine: str = ""
 
 
 @dataclass(frozen=True, slots=True)

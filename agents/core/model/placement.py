@@ -11,7 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from agents.base.errors import KafkaError
-from agents.core.model.topology import KINDS, MAIN, Partition
+from agents.core.model.topology import KINDS, MAIN, PYTHON, Partition
 
 
 class State(StrEnum):
@@ -41,7 +41,7 @@ class Placed:
 @dataclass(frozen=True, slots=True)
 class Lease:
     """A worker's record: the producer id and epoch that the coordinator made for one boot.
-    `fenced`: that boot is dead.
+    `fenced`: that boot is dead. `engine`: of a router, which of its engines has it.
 
     In a cluster with transaction version 2, every commit gives the worker's producer the next
     epoch, and in time another id. Only Kafka knows those; the record keeps what was made."""
@@ -52,6 +52,7 @@ class Lease:
     producer_epoch: int
     leader_epoch: int
     fenced: bool = False
+    engine: str = PYTHON
 
     @property
     def producer(self) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from agents.core.model.messages import Accelerator, Health
 from agents.core.model.placement import PAUSE, State
 from agents.core.model.plan import Broker, PathBasis
 from agents.core.model.times import format_duration
-from agents.core.model.topology import ASIDE, Partition, WorkerKind, short_name
+from agents.core.model.topology import ASIDE, PYTHON, Partition, WorkerKind, short_name
 from agents.core.operators.explain import describe_network, describe_raise, describe_traffic
 from agents.core.operators.held_back import describe_held_back
 
@@ -171,7 +171,7 @@ def list_nodes(fleet: Fleet, paths: MeasuredPaths, page: int, rows_at_most: int 
         [
             v.spec.label,
             health_word(fleet, v),
-            str(len(fleet.owned_by(v.spec.worker))),
+            str(len(fleet.owned_by(v.spec.worker) or fleet.worked_by_streams(v))),
             f"{node_rate_eps(fleet, v.spec.worker):,.0f}",
             _format_farthest(paths, v.spec.worker),
         ]
@@ -234,6 +234,9 @@ def describe_node(fleet: Fleet, paths: MeasuredPaths, view: View, now: float) ->
             + (" ..." if len(owned) > 20 else "")
             + "."
         )
+    if view.engine != PYTHON:
+        shared = ", ".join(str(p.n) for p in fleet.worked_by_streams(view)) or "none"
+        lines.append(f"It runs Kafka Streams, whose group gave it raw partitions: {shared}.")
     if view.telemetry is not None and view.telemetry.pipeline:
         lines.append(f"It runs {view.telemetry.pipeline}.")
     if view.status and view.health is not Health.AVAILABLE:
@@ -266,8 +269,30 @@ def list_lanes(fleet: Fleet, page: int, rows_at_most: int = ROWS) -> str:
     more = f" More: lanes {page + 1}" if page < pages else ""
     table = format_table(("lane", "node", "ev/s", "lag", "p99"), rows, (4, 12, 5, 6, 5))
     return "\n".join(
-        [f"{placed} of {len(ps)} lanes are placed.{more}", table, *_describe_unplaced(fleet)]
+        [
+            f"{placed} of {len(ps)} lanes are placed.{more}",
+            table,
+            *_describe_raw(fleet),
+            *_describe_unplaced(fleet),
+        ]
     )
+
+
+def _describe_raw(fleet: Fleet) -> list[str]:
+    """The raw partitions that Kafka Streams shares out, in a line; none if we do."""
+    if fleet.router_engine == PYTHON:
+        return []
+    routers = [fleet.views[w.worker] for w in fleet.inventory.workers_of(WorkerKind.ROUTER)]
+    worked = {p for view in routers for p in fleet.worked_by_streams(view)}
+    loads = [
+        load for v in routers if v.present and v.telemetry is not None for load in v.telemetry.lanes
+    ]
+    return [
+        f"Raw: Kafka Streams works {len(worked)} of "
+        f"{counted(len(fleet.partitions_of(WorkerKind.ROUTER)), 'partition')}, "
+        f"{sum(x.rate_eps for x in loads):,.0f} events/s, lag "
+        f"{sum(x.lag_events for x in loads):,}."
+    ]
 
 
 def _describe_unplaced(fleet: Fleet) -> list[str]:

@@ -59,6 +59,11 @@ def _query_reset_offsets(c: Context, args: Sequence[str]) -> Fetch:
     words, keyed = split_keyed_words(ARGUMENTS, args)
     every = [w.lower() for w in words] == [ALL]
     some = tuple(_list_partitions(c.fleet) if every else _parse_partitions(c.fleet, words))
+    if not c.fleet.shares_out(WorkerKind.ROUTER) and any(map(WorkerKind.ROUTER.works, some)):
+        raise OperatorError(
+            "Raw partitions are worked by Kafka Streams, and it would not see a new offset. Drain "
+            "all routers and set router.engine to python; reset the partitions then."
+        )
     to = keyed.get("to", "").lower()
     if to and not every and (tasks := [p.label for p in some if kind_of(p).tasks]):
         raise OperatorError(f"{tasks[0]} has no log to choose an offset of: leave out to=.")

@@ -36,13 +36,12 @@ from agents.analytics.flink_job import find_last_checkpoint
 from agents.analytics.sql_gateway import SqlGateway
 from agents.base import log, ports
 from agents.base.errors import FlinkError, FlinkUnavailable, InstallError
-from agents.base.progress import PrintLine
 from agents.base.unprivileged import find_user, require_reachable
 from agents.local.servers.folder import PROJECT
+from agents.local.servers.install import INSTALL
 from agents.local.servers.java import (
     POLL_S,
     JavaProcess,
-    java_environment,
     read_tail,
     readable_jars,
 )
@@ -51,7 +50,6 @@ from agents.settings import Flink
 USER = "geolane-flink"
 """The system user that Flink runs as if we are root (install.sh makes it)."""
 JARS = PROJECT / ".local" / "flink"
-INSTALL = PROJECT / "agents" / "local" / "servers" / "install.sh"
 TEMPLATES = Path(__file__).parent / "flink"
 
 _LIFETIME = datetime.timedelta(days=365)
@@ -437,30 +435,3 @@ def is_flink_installed() -> bool:
     except InstallError:
         return False
     return bool(list(JARS.glob("flink-runtime-*.jar"))) and shutil.which("java") is not None
-
-
-async def install_flink(say: PrintLine) -> None:
-    """Install Java and Flink's jars if they are missing; `say` gets a line for each thing.
-
-    Raises InstallError, with the last lines, if that fails."""
-    process = await asyncio.create_subprocess_exec(
-        "sh",
-        str(INSTALL),
-        "flink",
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env=java_environment(),
-    )
-    last: list[str] = []
-    try:
-        while process.stdout and (line := await process.stdout.readline()):
-            last = [*last[-9:], line.decode(errors="replace").rstrip()]
-            say(last[-1])
-        await process.wait()
-    finally:
-        if process.returncode is None:
-            process.terminate()
-            await process.wait()
-    if process.returncode != 0:
-        raise InstallError("Flink could not be installed:\n" + "\n".join(last))

@@ -24,8 +24,9 @@ from agents.local.servers.broker import Broker
 from agents.local.servers.delay_proxy import DelayProxy
 from agents.local.servers.delays import Delays, DistantBroker
 from agents.local.servers.endings import Endings, Logs
-from agents.local.servers.flink_cluster import FlinkCluster, install_flink, is_flink_installed
+from agents.local.servers.flink_cluster import FlinkCluster, is_flink_installed
 from agents.local.servers.folder import RunFolder, default_folder
+from agents.local.servers.install import install_part
 from agents.settings import ACCOUNT, Ejabberd, Kafka, Settings, Xmpp, read_secret
 from ejabberd.provision import Person, provision_server
 from ejabberd.server import Server
@@ -152,7 +153,7 @@ class Servers:
     async def _start_flink(self, folder: RunFolder, say: PrintLine) -> None:
         if not await asyncio.to_thread(is_flink_installed):
             say("Apache Flink is missing, and is installed, once")
-            await install_flink(say)
+            await install_part("flink", say)
         self.flink = cluster = FlinkCluster(folder.path / "flink")
         await asyncio.to_thread(cluster.end_stale)
         # Kafka begins with an empty stream, so no job goes on either.

@@ -161,9 +161,7 @@ STREAMS_STATE = _gauge(
     "worker",
     "state",
 )
-STREAMS_THREAD_UP = _gauge(
-    "streams_thread_up", "1 while this thread of Kafka Streams runs", "worker", "thread"
-)
+STREAMS_THREADS = _gauge("streams_threads", "threads of Kafka Streams that run", "worker")
 
 # The coordinator.
 
@@ -337,7 +335,7 @@ COORDINATOR = (
 WITH_GEO = (TRAFFIC_INDEX, GEO_QUESTIONS, GEO_CALLS, GEO_DAILY_CALLS)
 GEO_WORKER = (MAPS_CALLS, MAPS_FAILED, MAPS_REFUSED, MAPS_CIRCUIT_OPEN)
 FLINK = (FLINK_JOB_UP, FLINK_RESTARTS, FLINK_CHECKPOINT_AGE)
-KAFKA_STREAMS = (STREAMS_STATE, STREAMS_THREAD_UP)
+KAFKA_STREAMS = (STREAMS_STATE, STREAMS_THREADS)
 IN_PROCESS = (EVENTS_DROPPED,)
 ALL = (
     *EVERY_PROCESS,

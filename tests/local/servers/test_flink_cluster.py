@@ -9,7 +9,8 @@ import pytest
 
 from agents.base.errors import FlinkUnavailable, InstallError
 from agents.local.servers import flink_cluster
-from agents.local.servers.flink_cluster import FlinkCluster, Memory, install_flink
+from agents.local.servers.flink_cluster import FlinkCluster, Memory
+from agents.local.servers.install import install_part
 
 
 async def test_missing_jars_name_the_command_that_brings_them(
@@ -45,8 +46,8 @@ async def test_the_installer_shows_its_progress_and_its_failure(
     monkeypatch.setattr(flink_cluster, "INSTALL", script)
     said: list[str] = []
     script.write_text('echo "== jars: $1"; echo done')
-    await install_flink(said.append)
+    await install_part("flink", said.append)
     assert said == ["== jars: flink", "done"]
     script.write_text("echo no net >&2; exit 1")
     with pytest.raises(InstallError, match="could not be installed:\nno net"):
-        await install_flink(said.append)
+        await install_part("flink", said.append)

@@ -36,19 +36,24 @@ final class SortProcessor implements Processor<byte[], RawValue, byte[], Sorted>
   @Override
   public void init(ProcessorContext<byte[], Sorted> context) {
     this.context = context;
-    ReadOnlyKeyValueStore<String, ValueAndTimestamp<byte[]>> maps = context.getStateStore(Sorting.MAPS);
-    ValueAndTimestamp<byte[]> map = maps.get(Integer.toString(config.mapVersion()));
-    if (map == null) throw new IllegalStateException("the topic lanemap has no version " + config.mapVersion());
-    Sorter.Limits limits =
-        new Sorter.Limits(config.maxEventBytes(), config.futureLimitMs(), config.unplacedPartitions());
-    sorter = new Sorter(new LaneMap(map.value()), limits, config.topics().dead(), new Unprintable(config.unprintable()));
     int partition = context.taskId().partition();
     ThreadWork.mine().begin(partition, committed.apply(new TopicPartition(config.topics().raw(), partition)));
     context.schedule(LOOK, PunctuationType.WALL_CLOCK_TIME, now -> commitIfDue());
   }
 
+  /** The global table is read to its end before any partition begins. */
+  private Sorter makeSorter() {
+    ReadOnlyKeyValueStore<String, ValueAndTimestamp<byte[]>> maps = context.getStateStore(Sorting.MAPS);
+    ValueAndTimestamp<byte[]> map = maps.get(Integer.toString(config.mapVersion()));
+    if (map == null) throw new IllegalStateException("the topic lanemap has no version " + config.mapVersion());
+    Sorter.Limits limits =
+        new Sorter.Limits(config.maxEventBytes(), config.futureLimitMs(), config.unplacedPartitions());
+    return new Sorter(new LaneMap(map.value()), limits, config.topics().dead(), new Unprintable(config.unprintable()));
+  }
+
   @Override
   public void process(Record<byte[], RawValue> record) {
+    if (sorter == null) sorter = makeSorter();
     RecordMetadata at = context.recordMetadata().orElseThrow();
     long rawMs = record.timestamp();
     Sorted sorted =
