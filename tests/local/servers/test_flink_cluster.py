@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agents.base.errors import FlinkUnavailable, InstallError
-from agents.local.servers import flink_cluster
+from agents.local.servers import install
 from agents.local.servers.flink_cluster import FlinkCluster, Memory
 from agents.local.servers.install import install_part
 
@@ -43,7 +43,7 @@ async def test_the_installer_shows_its_progress_and_its_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = tmp_path / "install.sh"
-    monkeypatch.setattr(flink_cluster, "INSTALL", script)
+    monkeypatch.setattr(install, "INSTALL", script)
     said: list[str] = []
     script.write_text('echo "== jars: $1"; echo done')
     await install_part("flink", said.append)
