@@ -36,12 +36,20 @@ def place(
     sets: tuple[str, ...],
 ) -> None:
     """Find a place by its name ("Springfield, Illinois"), or name the one at coordinates
-    (39.8,-89.6)."""
+    (39.8,-89.6).
+
+    Exit code 1: there is no such place; 2: the provider cannot be asked now, or the settings are
+    wrong."""
     from agents.base import log
+    from agents.base.errors import PlaceUnknown
     from agents.core.model.places import describe_place
 
     log.setup("place")  # on standard error: that the table is being made takes some seconds
-    found, attribution = asyncio.run(_find_place(" ".join(words), country, settings, sets))
+    try:
+        found, attribution = asyncio.run(_find_place(" ".join(words), country, settings, sets))
+    except PlaceUnknown as e:
+        click.echo(f"geolane: {e}", err=True)
+        raise SystemExit(1) from None
     if as_json:
         row = asdict(found) | {"expires_at": found.expires_at or None, "attribution": attribution}
         click.echo(json.dumps(row, ensure_ascii=False))
@@ -56,7 +64,7 @@ async def _find_place(
     from agents.geo.providers import open_providers
     from agents.settings import Geo, load_settings
 
-    chosen = load_settings(settings, sets).geo if settings else Geo()
+    chosen = load_settings(settings, sets).geo if settings or sets else Geo()
     providers = await asyncio.to_thread(open_providers, chosen)
     try:
         asked = providers.people

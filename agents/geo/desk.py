@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from itertools import islice
 from typing import TypeVar
 
 from agents.base import log
@@ -148,18 +149,21 @@ class Desk:
 
 
 async def _ask_in_turn(some: Sequence[Asked], ask: Callable[[Asked], Awaitable[Row]]) -> list[Row]:
-    """The rows that are known after ANSWER_S, in order; the first are asked first."""
+    """The rows that are known after ANSWER_S, in order; the first are asked first. The first one is
+    asked alone: a server that was away gets one request, as a trial, and all others would be
+    refused meanwhile."""
     rows: dict[int, Row] = {}
     left = iter(enumerate(some))
 
-    async def take() -> None:
-        for i, one in left:
+    async def take(ones: Iterable[tuple[int, Asked]]) -> None:
+        for i, one in ones:
             rows[i] = await ask(one)
 
     try:
         async with asyncio.timeout(ANSWER_S), asyncio.TaskGroup() as tasks:
+            await take(islice(left, 1))
             for _ in range(AT_ONCE):
-                tasks.create_task(take())
+                tasks.create_task(take(left))
     except TimeoutError:
         pass
     return [row for _, row in sorted(rows.items())]

@@ -51,8 +51,14 @@ def test_coordinates_for_programs(at: str, name: str) -> None:
 )
 def test_a_reason_where_there_is_no_place(words: tuple[str, ...], reason: str) -> None:
     code, out, err = run(*words)
-    assert (code, out) == (2, "")
+    assert (code, out) == (1, "")
     assert reason in err
+
+
+def test_a_setting_of_the_command_line_chooses_the_provider_too() -> None:
+    code, out, err = run("Paris", "--set", "geo.geocoder=photon")
+    assert (code, out) == (2, "")
+    assert "geo.photon.url: is missing" in err
 
 
 async def test_the_provider_of_the_settings_answers_and_is_named(tmp_path: Path) -> None:

@@ -135,6 +135,28 @@ async def test_lanes_that_are_not_known_in_time_are_left_out(
     assert [x.lane for x in told] == [0, 2]
 
 
+async def test_a_server_that_comes_back_is_asked_about_all_lanes_at_once() -> None:
+    """While one request is on trial, its circuit refuses all others."""
+
+    class Circuit(Roads):
+        tried = done = False
+
+        async def measure(
+            self, origin: tuple[float, float], destinations: Sequence[tuple[float, float]]
+        ) -> list[TravelTime | None]:
+            if self.tried and not self.done:
+                raise ProviderUnavailable("is being tried again", 1.0)
+            self.tried = True
+            await asyncio.sleep(0)
+            self.done = True
+            return [minute(90)]
+
+    d, _ = desk(Circuit({}))
+    answer = await d.answer(traffic(*range(10)))
+    assert isinstance(answer, TrafficAnswer)
+    assert [x.index for x in answer.lanes] == [1.5] * 10
+
+
 async def test_names_of_lanes_and_cells() -> None:
     d, told = desk()
     places = (Unnamed("lane-12", HOME), Unnamed(CELL, HOME), Unnamed("lane-3", (85.0, 0.0)))

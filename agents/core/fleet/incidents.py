@@ -389,7 +389,7 @@ class News:
                 )
                 self.add_line(f"Moved to cut latency: {where}{' ...' if total > 6 else ''}.")
             elif total:
-                self.add_line(f"Calm again: {incident.title} running elsewhere after {took}.")
+                self.add_line(f"Calm again: {incident.title} running again after {took}.")
                 self.add_alert(
                     Severity.CALM,
                     "node_gone",

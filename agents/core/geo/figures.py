@@ -15,6 +15,9 @@ from agents.core.model.times import format_duration
 NAMES_KEPT = 5_000
 LANES_KEPT = 100_000
 NO_TRAFFIC = 1.0
+REASON_SHOWN_S = 600.0
+"""People are told for this long why there is no figure, also when the lane may be asked about
+again at once."""
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -49,6 +52,12 @@ class Figures(Generic[K, V]):
     _of: dict[K, Figure[V]] = field(default_factory=dict)
 
     def put(self, key: K, figure: Figure[V]) -> None:
+        """Keep the newest; but a provider that cannot tell for a moment does not end a figure that
+        holds for longer."""
+        if figure.value is None:
+            held = self.get(key, figure.asked_s)
+            if held and held.value is not None and held.expires_s > figure.expires_s:
+                return
         self._of.pop(key, None)
         self._of[key] = figure
         while len(self._of) > self.most:
@@ -63,6 +72,13 @@ class Figures(Generic[K, V]):
         """What was told last, whether it still holds or not."""
         return self._of.get(key)
 
+    def refusal_of(self, key: K, now: float) -> Figure[V] | None:
+        """The last answer, if it had no value; also after it has expired, for REASON_SHOWN_S."""
+        found = self._of.get(key)
+        if found is None or found.value is not None:
+            return None
+        return found if now < max(found.expires_s, found.asked_s + REASON_SHOWN_S) else None
+
     def known(self, now: float) -> Iterator[tuple[K, Figure[V], V]]:
         """The figures with a value, while they hold."""
         for key, figure in self._of.items():
@@ -70,7 +86,12 @@ class Figures(Generic[K, V]):
                 yield key, figure, figure.value
 
     def drop_expired(self, now: float) -> None:
-        self._of = {key: x for key, x in self._of.items() if now < x.expires_s}
+        """Refusals stay for as long as people are told of them."""
+        self._of = {
+            key: x
+            for key, x in self._of.items()
+            if now < x.expires_s or self.refusal_of(key, now) is not None
+        }
 
 
 @dataclass(slots=True)

@@ -112,7 +112,7 @@ def quote_place(text: str) -> str:
 def describe_place(place: Place, attribution: str) -> str:
     """The place for people: what and where it is, why this one, and who says so."""
     names = [place.name, place.region if place.region != place.name else "", place.country]
-    more = f" To mean another, add its region or country: {place.name}, ..." if place.others else ""
+    more = " To mean another, add its region or country after a comma." if place.others else ""
     lines = (
         ", ".join(filter(None, names)),
         f"{place.lat:.4f}, {place.lon:.4f} (precision: {place.precision})",

@@ -86,7 +86,8 @@ def describe_traffic(placing: Placing, p: Partition, now: float) -> str:
     used = NO_TRAFFIC
     if scored is not None and p in scored.partitions:
         used = scored.moment.lanes[scored.partitions.index(p)].traffic
-    figure = placing.inputs.geo.traffic.get(p.n, now)
+    traffic = placing.inputs.geo.traffic
+    figure = traffic.get(p.n, now) or traffic.refusal_of(p.n, now)
     if figure is None:
         if used == NO_TRAFFIC:
             return "Traffic: n/a, not told; it counts as 1."

@@ -23,7 +23,7 @@ from agents.core.operators.explain import describe_network, describe_raise, desc
 from agents.core.operators.held_back import describe_held_back
 
 ROWS = 4  # of a table in chat: with the first line, head and fences that is 8 lines
-TROUBLES = 3  # shown by `status`
+TROUBLES = 3  # shown by `status` in a chat
 BROKERS = 5  # shown by `node`
 ROWS_ELSEWHERE = 50  # of a table in a form or on a terminal
 WIDTH = 36
@@ -49,7 +49,9 @@ def slice_page(count: int, page: int, rows: int = ROWS) -> tuple[slice, int]:
     return slice(at * rows, (at + 1) * rows), pages
 
 
-def describe_fleet(fleet: Fleet, placing: Placing, troubles: Troubles, now: float) -> str:
+def describe_fleet(
+    fleet: Fleet, placing: Placing, troubles: Troubles, now: float, troubles_at_most: int = TROUBLES
+) -> str:
     """The fleet in a few lines, beginning with the troubles, the worst first."""
     s = summarise_fleet(fleet, placing.inputs.rates, troubles, now, paused=PAUSE in fleet.intents)
     well = s.nodes_available == s.nodes and s.lanes_assigned == s.lanes and s.routers > 0
@@ -59,13 +61,10 @@ def describe_fleet(fleet: Fleet, placing: Placing, troubles: Troubles, now: floa
     )
     lines = [
         f"{t.severity.value.capitalize()}, for {format_duration(now - t.since_s)}: {t.text}"
-        for t in standing[:TROUBLES]
+        for t in standing[:troubles_at_most]
     ]
-    if standing[TROUBLES:]:
-        lines.append(
-            f"{counted(len(standing) - TROUBLES, 'more trouble')}: follow alerts, or geolane ctl "
-            "status."
-        )
+    if more := len(standing[troubles_at_most:]):
+        lines.append(f"{counted(more, 'more trouble')}: follow alerts, or geolane ctl status.")
     lines += [
         f"{word}: {s.nodes_available}/{s.nodes} nodes, {s.lanes_assigned}/{s.lanes} lanes, "
         f"{s.rate_eps:,.0f} events/s."

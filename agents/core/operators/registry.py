@@ -77,7 +77,8 @@ def _show_help(c: Context, args: Sequence[str]) -> str:
 
 
 def _show_status(c: Context, args: Sequence[str]) -> str:
-    return look.describe_fleet(c.fleet, c.placing, c.news.troubles, c.now)
+    shown = look.TROUBLES if c.chat else c.rows
+    return look.describe_fleet(c.fleet, c.placing, c.news.troubles, c.now, shown)
 
 
 def _status_figures(c: Context) -> dict[str, str]:

@@ -92,7 +92,7 @@ def _describe_absence(c: Context, limit: int = WHY_LIMIT) -> str:
     reasons = Counter(
         figure.reason
         for p in c.fleet.partitions_of(WorkerKind.NODE)
-        if (figure := c.placing.inputs.geo.traffic.get(p.n, c.now)) and figure.value is None
+        if (figure := c.placing.inputs.geo.traffic.refusal_of(p.n, c.now))
     )
     if not reasons:
         return ""

@@ -124,6 +124,20 @@ def test_people_read_that_no_provider_is_chosen(fleet: World) -> None:
     assert asked(fleet) == [], "that would not change it"
 
 
+def test_people_read_why_the_provider_is_away_until_it_answers(fleet: World) -> None:
+    why = "Valhalla gives no answer"
+    (command,) = asked(fleet)
+    assert isinstance(command, TrafficCommand)
+    source = Source("valhalla", valid_s=1.5)
+    rows = tuple(LaneTraffic(x.lane, None, source, why) for x in command.lanes)
+    fleet.tell(ev.GeoAnswered("geo-1", command, TrafficAnswer(rows)))
+    run(fleet, 45)
+    assert ask(fleet, "traffic").startswith(f"Traffic: n/a. 4 lanes: {why}.")
+    assert f"Traffic: n/a, {why} (valhalla, 5" in ask(fleet, "explain 0")
+    run(fleet, 30, dict.fromkeys(range(4), 1.5))
+    assert ask(fleet, "traffic").startswith("Traffic of 4 of 4 lanes is known")
+
+
 def test_one_question_at_a_time_and_one_in_a_period(fleet: World) -> None:
     assert len(asked(fleet)) == 1
     run(fleet, int(FORGOTTEN_S) - 15)

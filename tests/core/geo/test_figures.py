@@ -41,3 +41,22 @@ def test_the_oldest_make_room() -> None:
     for lane in (1, 2, 1, 3):
         some.put(lane, traffic(1.4, 0.0, 300.0))
     assert [lane for lane, _, _ in some.known(0.0)] == [1, 3]
+
+
+def test_a_provider_that_is_away_for_a_moment_does_not_end_a_figure() -> None:
+    known = GeoFigures()
+    known.traffic.put(3, traffic(1.4, 0.0, 300.0))
+    known.traffic.put(3, traffic(None, 200.0, 1.5))
+    assert [known.index_of(3, now) for now in (201.0, 299.0, 300.0)] == [1.4, 1.4, 1.0]
+
+
+def test_people_read_a_reason_for_longer_than_it_holds_back_questions() -> None:
+    some: Figures[int, float] = Figures(2)
+    some.put(3, traffic(None, 0.0, 1.5))
+    some.drop_expired(60.0)
+    assert some.get(3, 60.0) is None
+    assert (told := some.refusal_of(3, 60.0)) is not None and told.reason == "no route"
+    some.drop_expired(601.0)
+    assert some.last(3) is None
+    some.put(3, traffic(1.4, 700.0, 1.5))
+    assert some.refusal_of(3, 702.0) is None

@@ -80,8 +80,8 @@ def test_the_answer_says_what_why_and_who() -> None:
     assert said(w.core.handle(answer, w.now)).endswith(
         "Springfield, Missouri, US\n"
         "37.2153, -93.2982 (precision: city)\n"
-        "The largest of 34 places of this name. To mean another, add its region or country: "
-        "Springfield, ...\n"
+        "The largest of 34 places of this name. To mean another, add its region or country after a "
+        "comma.\n"
         "Source: offline, GeoNames (CC BY 4.0)"
     )
 
