@@ -92,6 +92,7 @@ class GeoQuestions:
     failure: str = ""
     _open: dict[type[Question], _Asked] = field(default_factory=dict)
     _next_s: dict[type[Question], float] = field(default_factory=dict)
+    _heads: tuple[int, str] = 0, ""  # of the worker that was asked last
     _refused: int = 0
     _shown: bool = field(init=False)
     _looked_s: float = float("-inf")
@@ -119,6 +120,10 @@ class GeoQuestions:
             self._refused = 0
             self.troubles.clear(TroubleKind.NO_TRAFFIC, "", now, "No geo worker is asked now.")
             return
+        if self._head(worker) != self._heads:  # its settings may be others, its key a new one
+            self._heads = self._head(worker)
+            self.figures.traffic.drop_refusals()
+            self.figures.names.drop_refusals()
         if self._is_due(TrafficCommand, now) and (lanes := self._choose_lanes(now)):
             routes = tuple(self.ways.routes_of(n) for n in lanes)
             yield self._ask(worker, TrafficCommand(*self._head(worker), routes), now)

@@ -79,6 +79,10 @@ class Figures(Generic[K, V]):
             return None
         return found if now < max(found.expires_s, found.asked_s + REASON_SHOWN_S) else None
 
+    def drop_refusals(self) -> None:
+        """Of another process, which may know what this one does not."""
+        self._of = {key: x for key, x in self._of.items() if x.value is not None}
+
     def known(self, now: float) -> Iterator[tuple[K, Figure[V], V]]:
         """The figures with a value, while they hold."""
         for key, figure in self._of.items():

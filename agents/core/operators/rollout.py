@@ -37,7 +37,8 @@ def _predict_rollout(c: Context, args: Sequence[str]) -> Result:
     some = ", ".join(short_name(w) for w in here[:6]) + (" ..." if len(here) > 6 else "")
     text = (
         f"Restart {counted(len(here), 'node')} one after the other: {some}\n"
-        f"Each hands its lanes over first: {lanes} lanes move, and come back one after the other. "
+        f"Each hands its lanes over first: {counted(lanes, 'lane')} to move, and back, one after "
+        "the other. "
         f"It stops at the first node that is not back within {BACK_S:.0f} s or whose lanes stop.\n"
         f"{format_versions(c.fleet)}"
     )

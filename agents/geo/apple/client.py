@@ -98,7 +98,7 @@ class AppleClient:
             return self.online.refuse_for(
                 KEY_REFUSED_S,
                 f"refuses the team's key ({refusal.in_words}): {self._describe_clock()}check team "
-                "id, key id, key and clock with `geolane doctor`",
+                "id, key id, key and clock with `geolane doctor`, then restart the geo worker",
             )
         return self.online.refuse_for(
             OTHER_REFUSAL_S, f"refuses the request ({refusal.in_words}): check geo.apple.url"

@@ -138,6 +138,22 @@ def test_people_read_why_the_provider_is_away_until_it_answers(fleet: World) -> 
     assert ask(fleet, "traffic").startswith("Traffic of 4 of 4 lanes is known")
 
 
+def test_a_geo_worker_that_was_restarted_is_asked_about_what_it_refused_before(
+    fleet: World,
+) -> None:
+    (command,) = asked(fleet)
+    assert isinstance(command, TrafficCommand)
+    source = Source("apple", valid_s=300.0)
+    rows = tuple(LaneTraffic(x.lane, None, source, "refuses the key") for x in command.lanes)
+    fleet.tell(ev.GeoAnswered("geo-1", command, TrafficAnswer(rows)))
+    run(fleet, 70)
+    assert asked(fleet) == [], "the answer holds for 300 s"
+    fleet.crash("geo-1")
+    run(fleet, 1)
+    fleet.start("geo-1")
+    assert run(fleet, 70, dict.fromkeys(range(4), 1.5)) == {0, 1, 2, 3}
+
+
 def test_one_question_at_a_time_and_one_in_a_period(fleet: World) -> None:
     assert len(asked(fleet)) == 1
     run(fleet, int(FORGOTTEN_S) - 15)

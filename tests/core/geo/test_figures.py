@@ -55,7 +55,9 @@ def test_people_read_a_reason_for_longer_than_it_holds_back_questions() -> None:
     some.put(3, traffic(None, 0.0, 1.5))
     some.drop_expired(60.0)
     assert some.get(3, 60.0) is None
-    assert (told := some.refusal_of(3, 60.0)) is not None and told.reason == "no route"
+    told = some.refusal_of(3, 60.0)
+    assert told is not None
+    assert told.reason == "no route"
     some.drop_expired(601.0)
     assert some.last(3) is None
     some.put(3, traffic(1.4, 700.0, 1.5))
