@@ -21,7 +21,6 @@ from agents.core.model.geo import (
     NO_STATIC,
     REASON_LIMIT,
     VALID_S,
-    Budget,
     GeoAnswer,
     GeoCommand,
     LaneRoutes,
@@ -31,6 +30,7 @@ from agents.core.model.geo import (
     NamesCommand,
     PlaceAnswer,
     PlaceCommand,
+    ProviderCalls,
     Source,
     TrafficAnswer,
     TrafficCommand,
@@ -96,7 +96,7 @@ class Desk:
         except ProviderUnavailable:  # the count cannot be read: each row has the reason
             return TrafficAnswer(tuple(rows))
         calls = figures.budget.calls if figures.budget else figures.calls
-        return TrafficAnswer(tuple(rows), Budget(calls, figures.daily_calls))
+        return TrafficAnswer(tuple(rows), ProviderCalls(calls, figures.daily_calls))
 
     async def _measure_lane(self, lane: LaneRoutes) -> LaneTraffic:
         provider = self._providers.travel_times

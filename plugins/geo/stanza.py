@@ -33,7 +33,6 @@ from agents.core.model.geo import (
     REASON_LIMIT,
     TRAFFIC_LANES_AT_MOST,
     VALID_S,
-    Budget,
     GeoAnswer,
     GeoCommand,
     LaneRoutes,
@@ -44,6 +43,7 @@ from agents.core.model.geo import (
     PlaceAnswer,
     PlaceCommand,
     Point,
+    ProviderCalls,
     Source,
     TrafficAnswer,
     TrafficCommand,
@@ -229,7 +229,7 @@ def answer_from_result(iq: Iq) -> GeoAnswer:
     root, fields = parse_completed(iq)
     match root.get("node", "").removeprefix(NODE_PREFIX):
         case "traffic":
-            budget = Budget(
+            budget = ProviderCalls(
                 *(
                     parse_integer(require_one_value(fields, name), name)
                     for name in ("calls", "daily_calls")

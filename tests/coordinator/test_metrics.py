@@ -8,7 +8,7 @@ import time
 from agents.coordinator.metrics import add_coordinator_metrics, add_geo_metrics
 from agents.coordinator.process import CoordinatorProcess
 from agents.core.events import GeoAnswered, LinkDown, LinkUp
-from agents.core.model.geo import Budget, LaneTraffic, Source, TrafficAnswer, TrafficCommand
+from agents.core.model.geo import LaneTraffic, ProviderCalls, Source, TrafficAnswer, TrafficCommand
 from agents.local.stack import INVENTORY
 from agents.observe.metrics.samples import Samples
 from agents.settings import Coordinator, Settings
@@ -50,7 +50,7 @@ def test_a_leader_tells_the_traffic_that_plans_count_and_what_it_cost() -> None:
     (asked,) = [x.command for x in w.asked_geo if isinstance(x.command, TrafficCommand)]
     source = Source("apple", valid_s=300.0)
     rows = (LaneTraffic(0, 1.4, source), LaneTraffic(1, None, source, "no route"))
-    w.tell(GeoAnswered("geo-1", asked, TrafficAnswer(rows, Budget(12, 20_000))))
+    w.tell(GeoAnswered("geo-1", asked, TrafficAnswer(rows, ProviderCalls(12, 20_000))))
     out = Samples()
     add_geo_metrics(w.core.geo, out)
     found = Scrape(written(out))

@@ -13,7 +13,6 @@ from agents.base.errors import CommandRefused, PlaceUnknown, ProviderUnavailable
 from agents.core.geo.context import ContextKind, GeoContext, decode_record
 from agents.core.model.geo import (
     VALID_S,
-    Budget,
     GeoCommand,
     LaneRoutes,
     LaneTraffic,
@@ -22,6 +21,7 @@ from agents.core.model.geo import (
     NamesCommand,
     PlaceAnswer,
     PlaceCommand,
+    ProviderCalls,
     Source,
     TrafficAnswer,
     TrafficCommand,
@@ -94,7 +94,7 @@ async def test_an_index_with_its_source_and_a_record() -> None:
     d, told = desk(Roads({1.0: [minute(90), None, minute(90, live=False)]}))
     answer = await d.answer(traffic(1.0))
     source = Source("roads", "(c) roads", valid_s=TRAFFIC_KEPT_S)
-    assert answer == TrafficAnswer((LaneTraffic(0, 1.5, source, live=True),), Budget(0, 0))
+    assert answer == TrafficAnswer((LaneTraffic(0, 1.5, source, live=True),), ProviderCalls(0, 0))
     [record] = told
     assert decode_record(record.key.encode(), record.encode()) == record
     assert (record.kind, record.lane, record.index) == (ContextKind.TRAFFIC, 0, 1.5)

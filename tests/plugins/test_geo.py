@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from agents.core.model.geo import (
     DESTINATIONS_AT_MOST,
     TRAFFIC_LANES_AT_MOST,
-    Budget,
     GeoAnswer,
     GeoCommand,
     LaneRoutes,
@@ -22,6 +21,7 @@ from agents.core.model.geo import (
     NamesCommand,
     PlaceAnswer,
     PlaceCommand,
+    ProviderCalls,
     Source,
     TrafficAnswer,
     TrafficCommand,
@@ -89,7 +89,7 @@ answers: st.SearchStrategy[GeoAnswer] = st.one_of(
     st.builds(
         TrafficAnswer,
         st.lists(lane_traffic, max_size=10, unique_by=lambda x: x.lane).map(tuple),
-        st.builds(Budget, whole, whole),
+        st.builds(ProviderCalls, whole, whole),
     ),
     st.builds(NamesAnswer, st.lists(names, max_size=20, unique_by=lambda x: x.key).map(tuple)),
     st.builds(PlaceAnswer, places, line_text),
@@ -163,7 +163,9 @@ ROW = LaneTraffic(12, 1.4, Source("apple", "Apple Maps", 2.0, 298.0))
     ],
 )
 def test_an_impossible_answer_is_refused(before: str, after: str) -> None:
-    sent = geo.answer_to_xml(f"{geo.NODE_PREFIX}traffic", TrafficAnswer((ROW,), Budget(0, 20_000)))
+    sent = geo.answer_to_xml(
+        f"{geo.NODE_PREFIX}traffic", TrafficAnswer((ROW,), ProviderCalls(0, 20_000))
+    )
     with pytest.raises(BadStanza):
         geo.answer_from_result(iq_with(_changed(sent, before, after)))
 

@@ -6,7 +6,6 @@ import pytest
 
 from agents.base.errors import CommandRefused, NoAnswer
 from agents.core.model.geo import (
-    Budget,
     GeoAnswer,
     GeoCommand,
     LaneRoutes,
@@ -16,6 +15,7 @@ from agents.core.model.geo import (
     NamesCommand,
     PlaceAnswer,
     PlaceCommand,
+    ProviderCalls,
     Source,
     TrafficAnswer,
     TrafficCommand,
@@ -28,7 +28,7 @@ APPLE = Source("apple", "Apple Maps", 0.5, 299.5)
 ASKED: list[tuple[GeoCommand, GeoAnswer]] = [
     (
         TrafficCommand(4, "boot1", (LaneRoutes(12, (50.11, 8.68), ((50.08, 8.24),)),)),
-        TrafficAnswer((LaneTraffic(12, 1.4, APPLE, live=True),), Budget(12, 20_000)),
+        TrafficAnswer((LaneTraffic(12, 1.4, APPLE, live=True),), ProviderCalls(12, 20_000)),
     ),
     (
         TrafficCommand(4, "boot1", (LaneRoutes(12, (50.11, 8.68), ((50.08, 8.24),)),)),

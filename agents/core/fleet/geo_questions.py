@@ -23,11 +23,11 @@ from agents.core.model.feeds import CURRENT, GEO, FeedItem, GeoItem, LaneTraffic
 from agents.core.model.geo import (
     NAMES_AT_MOST,
     TRAFFIC_LANES_AT_MOST,
-    Budget,
     LaneTraffic,
     Named,
     NamesAnswer,
     NamesCommand,
+    ProviderCalls,
     TrafficAnswer,
     TrafficCommand,
     Unnamed,
@@ -55,7 +55,7 @@ REFUSED_AT_MOST = 2
 """Questions in a row; then it is a trouble that nothing is told of traffic."""
 FIT_AGAIN_S = 300.0
 
-NO_BUDGET = Budget()
+NO_BUDGET = ProviderCalls()
 
 Question = TrafficCommand | NamesCommand
 
@@ -88,7 +88,7 @@ class GeoQuestions:
     ways: LaneWays
     period_s: float
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
-    budget: Budget = NO_BUDGET
+    budget: ProviderCalls = NO_BUDGET
     failure: str = ""
     _open: dict[type[Question], _Asked] = field(default_factory=dict)
     _next_s: dict[type[Question], float] = field(default_factory=dict)

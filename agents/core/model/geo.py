@@ -141,8 +141,9 @@ class LaneTraffic:
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
-    """The provider's calls of this day: how many were made, and how many may be; 0: no limit."""
+class ProviderCalls:
+    """How many calls the provider had on this UTC day, and how many it may have; 0: no limit, and
+    then `calls` counts from the worker's start."""
 
     calls: int = 0
     daily_calls: int = 0
@@ -153,7 +154,7 @@ class TrafficAnswer:
     """In the order of the command; lanes that could not be asked now may be left out."""
 
     lanes: tuple[LaneTraffic, ...]
-    budget: Budget = Budget()
+    budget: ProviderCalls = ProviderCalls()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,11 +19,11 @@ from agents.core.model.geo import (
     NO_PROVIDER,
     NO_ROUTE,
     NO_STATIC,
-    Budget,
     LaneTraffic,
     Named,
     NamesAnswer,
     NamesCommand,
+    ProviderCalls,
     Source,
     TrafficAnswer,
     TrafficCommand,
@@ -69,7 +69,7 @@ def answer_traffic(w: World, told: Mapping[int, float], source: Source = APPLE) 
             for x in command.lanes
         )
         lanes += [x.lane for x in command.lanes]
-        w.tell(ev.GeoAnswered("geo-1", command, TrafficAnswer(rows, Budget(12, 20_000))))
+        w.tell(ev.GeoAnswered("geo-1", command, TrafficAnswer(rows, ProviderCalls(12, 20_000))))
     return lanes
 
 
