@@ -53,7 +53,7 @@ Asked = TypeVar("Asked")
 Row = TypeVar("Row")
 
 
-class Desk:
+class GeoDesk:
     """`tell`: takes the records of geo.context. `now`: epoch seconds."""
 
     def __init__(

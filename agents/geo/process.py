@@ -11,7 +11,7 @@ from agents.base.errors import KafkaUnavailable
 from agents.base.supervisor import first_leaf_error
 from agents.base.systemd_notify import Service
 from agents.core.model.topology import WorkerKind
-from agents.geo.desk import Desk
+from agents.geo.desk import GeoDesk
 from agents.geo.lookups import Lookups
 from agents.geo.providers import Providers, open_providers
 from agents.geo.stage import GeoStage
@@ -70,7 +70,7 @@ async def run(settings: Settings, name: str, service: Service | None = None) -> 
             geo.wait_h * 3600,
         )
         context = GeoContextWriter(settings.kafka)
-        desk = Desk(providers, context.put)
+        desk = GeoDesk(providers, context.put)
 
         def make_engine(boot: str, leave: Callable[[], None]) -> WorkerEngine:
             return GeoEngine(settings.kafka, worker, stage, boot, providers, leave)

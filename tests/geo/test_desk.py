@@ -29,7 +29,7 @@ from agents.core.model.geo import (
 )
 from agents.core.model.places import Place, TravelTime
 from agents.geo import desk as desk_module
-from agents.geo.desk import NOT_ASKED_S, Desk
+from agents.geo.desk import NOT_ASKED_S, GeoDesk
 from agents.geo.providers import TRAFFIC_KEPT_S, Providers
 from plugins import geo as plugin
 from tests.geo.support import CHICAGO, PARIS, TableGeocoder
@@ -70,14 +70,16 @@ class NamingGeocoder(TableGeocoder):
 
 def desk(
     roads: Roads | None = None, geocoder: TableGeocoder | None = None
-) -> tuple[Desk, list[GeoContext]]:
+) -> tuple[GeoDesk, list[GeoContext]]:
     told: list[GeoContext] = []
 
     def tell(records: Iterable[GeoContext]) -> None:
         told.extend(records)
 
     geocoder = geocoder or NamingGeocoder()
-    return Desk(Providers(geocoder, geocoder, geocoder, roads), tell, lambda: NOW + 0.123456), told
+    return GeoDesk(
+        Providers(geocoder, geocoder, geocoder, roads), tell, lambda: NOW + 0.123456
+    ), told
 
 
 def traffic(*latitudes: float) -> TrafficCommand:
