@@ -30,7 +30,7 @@ LOOK_S = 1.0
 """After this time a batch goes on with what has been found. What was asked meanwhile is known when
 its records are read again, since online geocoders keep their answers."""
 FIRST_S = 5.0
-"""How long the first place of a batch is waited for; without it nothing goes on."""
+"""How long the first place of each partition is waited for; without it nothing of that goes on."""
 _GRACE_S = 5.0
 FAILS_AT_MOST = 3
 """How often the provider may fail at a name, though it has just answered another question; then
@@ -84,22 +84,23 @@ class Lookups:
         self._geocoder, self._loop = geocoder, loop
         self._suspects: OrderedDict[str, _Suspect] = OrderedDict()
 
-    def find_places(self, texts: Sequence[str]) -> Found:
-        """Look up these texts, the first ones first. It blocks, for LOOK_S + 2 * FIRST_S at most
+    def find_places(self, texts: Sequence[str], firsts: int = 1) -> Found:
+        """Look up these texts, the first ones first; for the first `firsts` of them, something
+        waits that nothing else can overtake. It blocks, for LOOK_S + 2 * FIRST_S at most
         (if the loop is busy, some seconds more); call it in another thread than the loop's."""
         if not texts:
             return Found({})
-        asked = asyncio.run_coroutine_threadsafe(self._find(texts), self._loop)
+        asked = asyncio.run_coroutine_threadsafe(self._find(texts, firsts), self._loop)
         try:
             return asked.result(LOOK_S + 2 * FIRST_S + _GRACE_S)
         except (TimeoutError, CancelledError):
             asked.cancel()
             return Found({}, {texts[0]: "the process is too busy, or ends"})
 
-    async def _find(self, texts: Sequence[str]) -> Found:
+    async def _find(self, texts: Sequence[str], firsts: int) -> Found:
         answers: dict[str, Place | str] = {}
         refused: dict[str, str] = {}
-        asked, first = await self._set_suspects_aside(texts, answers, refused), texts[0]
+        asked = await self._set_suspects_aside(texts, answers, refused)
         left = iter(asked)
         try:
             async with asyncio.timeout(LOOK_S), asyncio.TaskGroup() as asks:
@@ -107,13 +108,22 @@ class Lookups:
                     asks.create_task(self._ask(left, answers, refused))
         except TimeoutError:
             pass
-        if first not in answers and not refused:
-            try:
-                async with asyncio.timeout(FIRST_S):
-                    await self._ask(iter((first,)), answers, refused)
-            except TimeoutError:
-                self._note_failure(first, self._describe_silence(), answers, refused)
+        if not refused:
+            await self._wait_for_firsts(texts[:firsts], answers, refused)
         return Found(answers, refused)
+
+    async def _wait_for_firsts(
+        self, texts: Sequence[str], answers: dict[str, Place | str], refused: dict[str, str]
+    ) -> None:
+        try:
+            async with asyncio.timeout(FIRST_S), asyncio.TaskGroup() as asks:
+                for text in texts:
+                    if text not in answers:
+                        asks.create_task(self._ask(iter((text,)), answers, refused))
+        except TimeoutError:
+            for text in texts:
+                if text not in answers and text not in refused:
+                    self._note_failure(text, self._describe_silence(), answers, refused)
 
     async def _set_suspects_aside(
         self, texts: Sequence[str], answers: dict[str, Place | str], refused: dict[str, str]

@@ -73,7 +73,7 @@ def fill_origin(value: bytes, place: Place) -> bytes:
 class PlaceFinder(Protocol):
     """What the stage needs of the lookups (agents/geo/lookups.py)."""
 
-    def find_places(self, texts: Sequence[str]) -> Found: ...
+    def find_places(self, texts: Sequence[str], firsts: int) -> Found: ...
 
 
 class GeoStage:
@@ -109,7 +109,9 @@ class GeoStage:
         read = {n: [(r, self._read_event(r)) for r in records] for n, records in got.items()}
         # The first of each partition come first: without them, nothing of it goes on.
         turns = zip_longest(*(map(_place_of, events) for events in read.values()))
-        found = self._finder.find_places(list(filter(None, dict.fromkeys(chain(*turns)))))
+        firsts = {_place_of(events[0]) for events in read.values()} - {""}
+        texts = list(filter(None, dict.fromkeys(chain(*turns))))
+        found = self._finder.find_places(texts, len(firsts))
         return [(n, self._place_events(n, events, found, out)) for n, events in read.items()]
 
     def _place_events(self, n: int, events: Sequence[Read], found: Found, out: Outbox) -> Tally:

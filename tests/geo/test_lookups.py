@@ -120,6 +120,20 @@ async def test_a_name_at_which_the_provider_always_fails_is_given_up(
     assert found == Found({"Paris": PARIS})
 
 
+async def test_a_name_that_only_another_partition_waits_for_is_given_up_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lookups, "LOOK_S", 0.05)
+    monkeypatch.setattr(lookups, "FIRST_S", 0.1)
+    geocoder = Failing()
+    geocoder.silent = True
+    finder = Lookups(geocoder, asyncio.get_running_loop())
+    for _ in range(lookups.FAILS_AT_MOST + 1):
+        found = await asyncio.to_thread(finder.find_places, ["Chicago", "Paris"], 2)
+        assert found.answers["Chicago"] == CHICAGO
+    assert "fails at this name" in str(found.answers["Paris"])
+
+
 @pytest.mark.parametrize("silent", [False, True])
 async def test_nothing_is_given_up_while_the_provider_fails_at_everything(
     silent: bool, monkeypatch: pytest.MonkeyPatch

@@ -35,9 +35,11 @@ class InTable:
     away: str = ""
     last: str = ""
     asked: list[list[str]] = field(default_factory=list)
+    firsts: int = 0
 
-    def find_places(self, texts: Sequence[str]) -> Found:
+    def find_places(self, texts: Sequence[str], firsts: int) -> Found:
         self.asked.append(list(texts))
+        self.firsts = firsts
         answers: dict[str, Any] = {}
         for text in texts:
             if self.away and text == (self.last or text):
@@ -234,5 +236,5 @@ def test_partitions_are_looked_up_together_and_go_on_on_their_own() -> None:
     tallies = dict(stage.process_batch(got, out))
     assert (tallies[0].out, tallies[0].upto) == (2, None)
     assert (tallies[5].out, tallies[5].upto) == (0, 0)
-    assert finder.asked == [["Chicago", "Paris"]]
+    assert (finder.asked, finder.firsts) == ([["Chicago", "Paris"]], 2)
     assert out.writers == {("events.raw", 3): {0}}
