@@ -22,6 +22,7 @@ from agents.core.lanes.lane_map import build_lane_map
 from agents.core.model.inventory import Inventory, InventoryFile
 from agents.core.model.placement import State
 from agents.core.model.topology import KAFKA_STREAMS, WorkerKind, WorkerSpec
+from agents.geodata.gazetteer.load import load_place_index
 from agents.kafka import compacted
 from agents.kafka.rights import COORDINATOR
 from agents.kafka.topics import provision_topics
@@ -208,6 +209,7 @@ class Stack:
         folder = self.folder.path / "maps"
         folder.mkdir(mode=0o700, exist_ok=True)
         maps = await self._more.enter_async_context(AppleMaps.started(folder))
+        maps.atlas.index = await asyncio.to_thread(load_place_index)
         geo = msgspec.structs.replace(
             self.base.geo, geocoder="apple", travel_times="apple", apple=maps.settings
         )

@@ -13,6 +13,7 @@ import yaml
 
 from agents.base import http_client
 from agents.geo.apple.tokens import read_key
+from agents.geodata.gazetteer.load import load_place_index
 from agents.local.demo.maps.apple_maps import PARAMETERS, AppleMaps
 from tests.geo.contract import NOW, started
 
@@ -169,3 +170,18 @@ def test_every_endpoint_and_parameter_of_the_contract_is_known() -> None:
         names = {row["name"] for row in rows if row["in"] == "query"}
         if path != "/v1/place/{id}":
             assert PARAMETERS[path] == names, path
+
+
+async def test_a_demonstration_knows_names_with_what_they_are_in(
+    server: AppleMaps, get: Get
+) -> None:
+    text = "Springfield, Illinois"
+    assert await get("/v1/geocode", q=text) == (200, {"results": []})
+    server.atlas.index = await asyncio.to_thread(load_place_index)
+    _, body = await get("/v1/geocode", q=text)
+    [found] = body["results"]
+    assert (found["name"], found["countryCode"]) == ("Springfield", "US")
+    assert round(found["coordinate"]["latitude"], 1) == 39.8
+    for text, countries in (("Atlantis Nova", ""), ("Springfield, Illinois", "DE")):
+        more = {"limitToCountries": countries} if countries else {}
+        assert await get("/v1/geocode", q=text, **more) == (200, {"results": []})

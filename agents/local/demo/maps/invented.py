@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from agents.base.errors import PlaceUnknown
 from agents.geodata.cities import read_cities
+from agents.geodata.gazetteer.index import PlaceIndex
 from kernels.geo import haversine_km
 
 Point = tuple[float, float]
@@ -43,9 +45,11 @@ class City:
 
 @dataclass(slots=True)
 class Atlas:
-    """The cities, the largest first. `unreachable`: points to which no road leads."""
+    """The cities, the largest first; `index` knows more names. `unreachable`: points to which no
+    road leads."""
 
     unreachable: set[Point] = field(default_factory=set)
+    index: PlaceIndex | None = None
     _cities: list[City] = field(default_factory=list)
     _by_id: dict[str, City] = field(default_factory=dict)
 
@@ -59,15 +63,27 @@ class Atlas:
             self._by_id[city.place_id] = city
 
     def find(self, text: str, countries: frozenset[str]) -> list[City]:
-        """The cities of this name, `Dallas` or `Dallas, US`; the largest first."""
+        """The cities of this name, `Dallas` or `Dallas, US`, the largest first; without one, the
+        place that the index has."""
         name, _, code = (part.strip() for part in text.casefold().partition(","))
-        return [
+        found = [
             city
             for city in self._cities
             if city.name.casefold() == name
             and code in ("", city.country.casefold())
             and (not countries or city.country in countries)
         ][:MAX_RESULTS]
+        return found or self._find_in_index(text, countries)
+
+    def _find_in_index(self, text: str, countries: frozenset[str]) -> list[City]:
+        if self.index is None:
+            return []
+        try:
+            place = self.index.find(text)
+        except PlaceUnknown:
+            return []
+        city = City(place.name, place.country, place.lat, place.lon)
+        return [city] if not countries or city.country in countries else []
 
     def starting_with(self, text: str) -> list[City]:
         begin = text.casefold().strip()
