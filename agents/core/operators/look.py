@@ -233,6 +233,12 @@ def describe_node(fleet: Fleet, paths: MeasuredPaths, view: View, now: float) ->
             + (" ..." if len(owned) > 20 else "")
             + "."
         )
+    if view.telemetry is not None:
+        faulty = [load for load in view.telemetry.lanes if load.fault]
+        lines += [
+            f"{Partition(load.topic, load.n).label.capitalize()} {_describe_fault(load.fault)}"
+            for load in faulty[:TROUBLES]
+        ]
     if view.engine != PYTHON:
         shared = ", ".join(str(p.n) for p in fleet.worked_by_streams(view)) or "none"
         lines.append(f"It runs Kafka Streams, whose group gave it raw partitions: {shared}.")
@@ -241,6 +247,11 @@ def describe_node(fleet: Fleet, paths: MeasuredPaths, view: View, now: float) ->
     if view.status and view.health is not Health.AVAILABLE:
         lines.append(f"It says: {view.status[:100]}")
     return "\n".join(lines)
+
+
+def _describe_fault(fault: str) -> str:
+    what = "is held up" if fault.startswith(ASIDE) else "has stopped"
+    return f"{what}: {fault.removeprefix(ASIDE)}"
 
 
 def list_lanes(fleet: Fleet, page: int, rows_at_most: int = ROWS) -> str:
@@ -322,9 +333,7 @@ def describe_lane(fleet: Fleet, placing: Placing, p: Partition, now: float, now_
             f"p99 {load.p99_ms:,.0f} ms."
         )
         if load.fault:
-            held_up = load.fault.startswith(ASIDE)
-            what = "is held up" if held_up else "has stopped"
-            lines.append(f"It {what}: {load.fault.removeprefix(ASIDE)}")
+            lines.append(f"It {_describe_fault(load.fault)}")
     arriving = placing.inputs.rates.lane_eps(p.n, now)
     if arriving is not None:
         soon = float(placing.inputs.foresight.predict_rates(now_ms / 1000)[p.n])

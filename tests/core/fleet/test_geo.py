@@ -118,6 +118,7 @@ def test_what_waits_for_a_provider_is_told_with_its_reason(w: World) -> None:
     [trouble] = w.core.news.troubles.list_worst_first()
     assert (trouble.kind, trouble.about) == (TroubleKind.LANE_HELD_UP, p.key)
     assert trouble.text == f"unplaced 0 is held up on geo-1: {why}."
+    assert f"Unplaced 0 is held up: {why}" in told(w, "node", "geo-1")
 
 
 def test_people_see_what_waits(w: World) -> None:

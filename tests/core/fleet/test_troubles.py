@@ -79,6 +79,8 @@ def test_a_lane_that_its_pipeline_holds_up_is_told_once() -> None:
     assert "lane 3 is held up on " in status
     assert "for 11 s. Its other lanes continue." in status
     assert "It is held up: the pipeline has worked on 50 records" in ask(w, "!lane 3")
+    owner = w.partitions[P].worker.removeprefix("node-")
+    assert "Lane 3 is held up: the pipeline has worked on" in ask(w, f"!node {owner}")
     report(w, "")
     w.pass_s(WELL_AGAIN_S + 1)
     assert alerts(w, TroubleKind.LANE_HELD_UP) == [Severity.WARNING, Severity.CALM]
