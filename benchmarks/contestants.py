@@ -23,6 +23,8 @@ import uvloop
 
 from agents import settings
 
+FLIGHTS = "agents.node.flights:pipeline"
+
 
 class Task(msgspec.Struct, frozen=True):
     """`source` and `sink` are topics of `partitions` and `sinks` partitions. The source holds
@@ -85,7 +87,7 @@ async def geolane(task: Task, kind: str) -> Figures:
     from agents.worker.process import tune_interpreter
     from agents.worker.stage import Stage, Topics
 
-    kafka, worker = task.kafka, settings.Worker()
+    kafka, worker = task.kafka, settings.Worker(pipeline=FLIGHTS)
     stage: Stage
     if kind == "node":
         topics = Topics(

@@ -166,7 +166,7 @@ class Live:
 
 @asynccontextmanager
 async def live(say: Callable[[str], None]) -> AsyncIterator[Live]:
-    settings = Settings(coordinator=Coordinator(lanes=LANES))
+    settings = flights.with_pipeline(Settings(coordinator=Coordinator(lanes=LANES)))
     plan = StackPlan(settings, sites=",".join(SITES), delays=AZURE, broker_at=BROKER_AT, web=False)
     with tempfile.TemporaryDirectory(prefix="geolane-distance-") as path:
         os.chmod(path, 0o711)  # ejabberd's and Kafka's users pass through

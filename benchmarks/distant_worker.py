@@ -31,6 +31,7 @@ from agents.worker.process import tune_interpreter
 from agents.worker.stage import Stage, Topics
 
 BOOT = "BENCH"
+FLIGHTS = "agents.node.flights:pipeline"
 
 
 def make_stage(task: dict[str, Any], worker: settings.Worker) -> Stage:
@@ -53,7 +54,7 @@ def make_stage(task: dict[str, Any], worker: settings.Worker) -> Stage:
 
 
 async def run(task: dict[str, Any]) -> None:
-    kafka, worker = settings.Kafka(**task["kafka"]), settings.Worker()
+    kafka, worker = settings.Kafka(**task["kafka"]), settings.Worker(pipeline=FLIGHTS)
     stage = make_stage(task, worker)
     tune_interpreter()
     maker = LeaseMaker(kafka, 10_000)

@@ -46,7 +46,7 @@ async def measure(path: Path, kills: int) -> tuple[list[float], dict[str, int]]:
     """The recovery of each kill in ms, and the accounting at the end."""
     found: list[float] = []
     with RunFolder(path) as folder:
-        stack = Stack(folder, StackPlan(Settings()), lambda text: None)
+        stack = Stack(folder, StackPlan(flights.with_pipeline(Settings())), lambda text: None)
         async with stack.working(flights.sample_events(), RATE_EPS):
             replay = Replay(
                 stack.base.kafka,

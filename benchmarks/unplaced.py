@@ -117,7 +117,9 @@ async def measure(path: Path, in_all: int) -> tuple[list[tuple[float, float]], K
     with the kill."""
     rounds = []
     plan = StackPlan(
-        Settings(coordinator=Coordinator(lanes=LANES)), nodes=NODES, maps=MAPS_OF_SETTINGS
+        flights.with_pipeline(Settings(coordinator=Coordinator(lanes=LANES))),
+        nodes=NODES,
+        maps=MAPS_OF_SETTINGS,
     )
     with RunFolder(path) as folder:
         stack = Stack(folder, plan, lambda text: None)

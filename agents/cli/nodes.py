@@ -88,7 +88,7 @@ def nodes_list(**given: Any) -> None:
         "--capacity",
         metavar="EPS",
         type=click.FloatRange(min=0, min_open=True),
-        help="[default: worker.capacity_eps]",
+        help="Events per second that it may process [default: as the inventory's smallest node]",
     ),
     _INVENTORY,
     RESET,

@@ -32,7 +32,7 @@ from agents.local.stack import (
     StackPlan,
 )
 from agents.node.runner import try_pipeline
-from agents.settings import DEFAULT, Analytics, Settings, gather_settings, load_settings
+from agents.settings import DEFAULT, Analytics, Settings, gather_settings
 
 SAMPLE = 20_000
 STOP_S = 75.0
@@ -96,16 +96,21 @@ class UpOptions:
             )
         return options
 
+    @property
+    def replays_flights(self) -> bool:
+        return self.stream is None and not self.no_replay
+
     def read_base_settings(self) -> Settings:
         """The settings that every process's file is made from. Raises SettingsError."""
-        settings = load_settings(self.settings, self.sets)
+        loaded = gather_settings(self.settings, self.sets)
+        settings = loaded.settings
         if self.pipeline:
-            settings = msgspec.structs.replace(
-                settings, worker=msgspec.structs.replace(settings.worker, pipeline=self.pipeline)
-            )
+            settings = flights.with_pipeline(settings, self.pipeline)
+        elif self.replays_flights and loaded.origins["worker.pipeline"] == DEFAULT:
+            settings = flights.with_pipeline(settings)
         analytics = settings.analytics
         untouched = Analytics(engine=analytics.engine, flink=analytics.flink)
-        if self.stream is None and not self.no_replay and analytics == untouched:
+        if self.replays_flights and analytics == untouched:
             analytics = msgspec.structs.replace(analytics, **FOR_FLIGHTS)
         if self.analytics in (ANALYTICS_EMBEDDED, ANALYTICS_FLINK):
             analytics = msgspec.structs.replace(analytics, engine=self.analytics)

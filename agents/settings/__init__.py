@@ -13,6 +13,7 @@ from agents.settings.sources import (
 )
 from agents.settings.tables import (
     ACCOUNT,
+    PASS_THROUGH,
     Analytics,
     Coordinator,
     Ejabberd,
@@ -29,6 +30,7 @@ from agents.settings.tables import (
 __all__ = [
     "ACCOUNT",
     "DEFAULT",
+    "PASS_THROUGH",
     "Analytics",
     "Apple",
     "Coordinator",

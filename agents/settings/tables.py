@@ -20,6 +20,7 @@ _URL_FORM = "http:// or https://, with a host"
 _JID = r"\A(|[^\s@/:]+@[^\s@/:]+)\Z"
 _FUNCTION = r"\A[\w.]+:\w+\Z"
 ACCOUNT = "{account}"
+PASS_THROUGH = "agents.node.pass_through:pipeline"
 MOST_MS, MOST_ROUND_TRIPS = 1e6, 100.0
 """The largest costs, as in the kernels."""
 
@@ -261,9 +262,11 @@ class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pipeline: Annotated[
         str,
         about(
-            "What a node does with its events (README).", form="MODULE:FUNCTION", pattern=_FUNCTION
+            "What a node does with its events (README). If left out: they pass unchanged.",
+            form="MODULE:FUNCTION",
+            pattern=_FUNCTION,
         ),
-    ] = "agents.node.flights:pipeline"
+    ] = PASS_THROUGH
     pipeline_timeout_s: Annotated[
         float,
         about(
@@ -323,11 +326,12 @@ class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     capacity_eps: Annotated[
         float,
         about(
-            "The capacity that this worker reports; it can only lower the one in the inventory.",
+            "A ceiling of this worker's own, below its capacity in the inventory; 0: none, the "
+            "inventory decides.",
             "events/s",
-            gt=0,
+            ge=0,
         ),
-    ] = 2000.0
+    ] = 0.0
     drain_s: Annotated[
         float,
         about(

@@ -11,8 +11,9 @@ import pytest
 from agents.base.errors import PipelineError
 from agents.core.lanes.records import Record
 from agents.node import flights
-from agents.node.contract import POISONED_AT, load_pipeline
+from agents.node.contract import POISONED_AT, call_pipeline, columns_from_records, load_pipeline
 from agents.node.stage import NodeStage
+from agents.settings import Worker
 from tests.fixtures.kafka import KafkaServer
 from tests.worker.support import Here, Rig, Running, event, rig, until
 from tests.worker.test_engine import LIMIT, done
@@ -163,6 +164,19 @@ async def test_a_pipeline_sees_where_a_record_comes_from(kafka_server: KafkaServ
 def test_a_pipeline_that_cannot_be_loaded_is_named(name: str) -> None:
     with pytest.raises(PipelineError, match=r"worker\.pipeline"):
         load_pipeline(name)
+
+
+def test_without_a_pipeline_in_the_settings_any_event_passes_unchanged() -> None:
+    """One's own events are not flights: with the demo's pipeline each became a dead letter."""
+    records = [
+        Record(b"k", orjson.dumps({"id": "sensor-1", "celsius": 3}), "events.raw/0/1", 1, "cell"),
+        Record(None, b'{"id": "other"}', "events.raw/0/2", 1, "cell"),
+    ]
+    answers = call_pipeline(load_pipeline(Worker().pipeline), columns_from_records(records))
+    assert (answers.keys, answers.values) == (
+        [b"k", None],
+        [records[0].value, records[1].value],
+    )
 
 
 FLIGHT = {

@@ -71,7 +71,7 @@ def test_what_is_in_effect_is_shown(tmp_path: Path) -> None:
     )
     assert done.exit_code == 0
     for line in (
-        f"batch_records = 9                          # {file}\n",
+        f"batch_records = 9                               # {file}\n",
         'domain = "x.org"    # --set xmpp.domain\n',
         'host = "h"          # GEOLANE_XMPP__HOST\n',
         "port = 1            # --set xmpp.port\n",

@@ -136,7 +136,7 @@ async def started(
     # pytest's own folders are closed to ejabberd's user
     path = Path(tempfile.mkdtemp(prefix="geolane-stack-"))
     os.chmod(path, 0o711)
-    settings = Settings(coordinator=Coordinator(lanes=12))
+    settings = flights.with_pipeline(Settings(coordinator=Coordinator(lanes=12)))
     if analytics == ANALYTICS_FLINK:
         settings = msgspec.structs.replace(settings, analytics=Analytics(engine=analytics))
     if pipeline:

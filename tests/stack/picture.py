@@ -42,7 +42,7 @@ async def main(docs: Path) -> None:
     os.chmod(path, 0o711)  # ejabberd's user passes through
     try:
         with RunFolder(path) as folder:
-            stack = Stack(folder, StackPlan(Settings()), print)
+            stack = Stack(folder, StackPlan(flights.with_pipeline(Settings())), print)
             async with stack.working(flights.sample_events(), RATE_EPS), chromium() as browser:
                 replay = Replay(
                     stack.base.kafka,

@@ -23,7 +23,7 @@ from agents.base.errors import SettingsError
 from agents.core.model.inventory import Inventory
 from agents.core.model.topology import KINDS
 from agents.node.runner import try_pipeline
-from agents.settings import Loaded, Settings
+from agents.settings import PASS_THROUGH, Loaded, Settings
 from agents.settings.sources import DEFAULT
 
 GROUP = "files"
@@ -107,7 +107,10 @@ class Files:
         if self._who.role is not Role.NODE:
             raise NotLookedAt("only nodes have one")
         name = self._settings.worker.pipeline
-        return ok(f"{await asyncio.to_thread(try_pipeline, name)} can be loaded")
+        version = await asyncio.to_thread(try_pipeline, name)
+        if name == PASS_THROUGH:
+            return ok("none: events pass unchanged; worker.pipeline names one")
+        return ok(f"{version} can be loaded")
 
     async def _check_passwords(self) -> Verdict:
         folder = self._secrets

@@ -16,6 +16,7 @@ from agents.base.errors import KafkaUnavailable, SettingsError
 from agents.base.progress import PrintLine, ReportStep, StepOutcome
 from agents.base.text import counted
 from agents.core.model.placement import PlacementTable, State, table_from_records
+from agents.core.model.topology import WorkerKind
 from agents.kafka.placement_log import read_placement
 from agents.kafka.rights import Right, rights_of_accounts
 from agents.kafka.users import Accounts, Removal
@@ -30,9 +31,16 @@ def list_workers(asked: MemberRequest) -> Iterator[str]:
     """The inventory's workers, one line each. Raises SettingsError."""
     inventory = inventory_file.read_inventory(asked.inventory)
     wide = max(len(w) for w in inventory.workers)
+    ceiling_eps = asked.settings.worker.capacity_eps
     for spec in inventory.workers.values():
         has = "" if (asked.secrets / spec.worker).exists() else f"  no password in {asked.secrets}"
-        yield f"{spec.worker:{wide}}  {spec.site:8} {spec.capacity_eps:8,.0f} events/s{has}"
+        limited = (
+            f", limited to {ceiling_eps:,.0f} by worker.capacity_eps"
+            if 0 < ceiling_eps < spec.capacity_eps
+            else ""
+        )
+        capacity = f"{spec.capacity_eps:8,.0f} events/s{limited}"
+        yield f"{spec.worker:{wide}}  {spec.site:8} {capacity}{has}"
 
 
 # Add.
@@ -48,7 +56,7 @@ async def add_node(
     reset: bool = False,
 ) -> None:
     """Add a node, its account, rights and row. `capacity_eps` None: as its row says, or else as the
-    settings say.
+    smallest node has.
 
     Raises SettingsError, XmppError, KafkaError. Completed steps stay, and the next run continues
     from there."""
@@ -56,7 +64,8 @@ async def add_node(
     inventory = await asyncio.to_thread(inventory_file.read_inventory, asked.inventory)
     if capacity_eps is None:
         there = inventory.workers.get(name)
-        capacity_eps = there.capacity_eps if there else asked.settings.worker.capacity_eps
+        known = [there] if there else inventory.workers_of(WorkerKind.NODE)
+        capacity_eps = min(spec.capacity_eps for spec in known)
     row = inventory_file.Row(node, site, capacity_eps)
     inventory_file.check_row(inventory, row)
     tell = _step_printer(say)

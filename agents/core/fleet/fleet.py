@@ -49,7 +49,7 @@ class WorkerStatus:
     drains it, it drains itself, or the inventory file no longer names it. `takes`: it may be given
     partitions now (DESIGN 4: `available` takes lanes). `to_empty`: its partitions must be moved
     away, since it is drained or unhealthy. `capacity_eps`: events/s that it may process: as many as
-    it says, but no more than the inventory says."""
+    the inventory says, or its own ceiling if that is lower."""
 
     lease_live: bool
     holds_lease: bool

@@ -150,9 +150,9 @@ class WorkerAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """A worker's presence. `capacity_eps` may only lower what the inventory says. `last_end`: how
-    the boot before this one ended, empty if unknown. `engine`: of a router (KAFKA_STREAMS), empty
-    for the default."""
+    """A worker's presence. `capacity_eps`: a ceiling of its own below what the inventory says; 0:
+    none. `last_end`: how the boot before this one ended, empty if unknown. `engine`: of a router
+    (KAFKA_STREAMS), empty for the default."""
 
     worker: str
     health: Health

@@ -18,7 +18,14 @@ from agents.core.model.messages import Accelerator, Health
 from agents.core.model.placement import PAUSE, State
 from agents.core.model.plan import Broker, PathBasis
 from agents.core.model.times import format_duration
-from agents.core.model.topology import ASIDE, PYTHON, Partition, WorkerKind, short_name
+from agents.core.model.topology import (
+    ASIDE,
+    PYTHON,
+    Partition,
+    WorkerKind,
+    WorkerSpec,
+    short_name,
+)
 from agents.core.operators.explain import describe_network, describe_raise, describe_traffic
 from agents.core.operators.held_back import describe_held_back
 
@@ -206,6 +213,16 @@ def _describe_paths(paths: MeasuredPaths, worker: str, now: float) -> list[str]:
     return [f"Round trip to {', '.join(said)}{more if found[BROKERS:] else ''}."]
 
 
+def _describe_capacity(fleet: Fleet, spec: WorkerSpec) -> str:
+    capacity_eps = fleet.statuses[spec.worker].capacity_eps
+    if capacity_eps >= spec.capacity_eps:
+        return f"capacity {capacity_eps:,.0f} events/s"
+    return (
+        f"capacity {spec.capacity_eps:,.0f} events/s, limited to {capacity_eps:,.0f} by its own "
+        "worker.capacity_eps"
+    )
+
+
 def describe_node(fleet: Fleet, paths: MeasuredPaths, view: View, now: float) -> str:
     spec, worker = view.spec, view.spec.worker
     owned = fleet.owned_by(worker)
@@ -214,8 +231,7 @@ def describe_node(fleet: Fleet, paths: MeasuredPaths, view: View, now: float) ->
         f"{node_rate_eps(fleet, worker):,.0f} events/s."
     ]
     site = fleet.inventory.sites[spec.site]
-    capacity_eps = fleet.statuses[worker].capacity_eps
-    lines.append(f"At {spec.site} ({site.region}); capacity {capacity_eps:,.0f} events/s.")
+    lines.append(f"At {spec.site} ({site.region}); {_describe_capacity(fleet, spec)}.")
     if view.telemetry is not None:
         t = view.telemetry
         lines.append(

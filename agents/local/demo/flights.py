@@ -14,9 +14,17 @@ import msgspec
 import orjson
 
 from agents.local.demo.replay import KeyedValue
+from agents.settings import Settings
 
 _DATA = files("agents.local.demo") / "data"
 DAYS = 7
+PIPELINE = "agents.node.flights:pipeline"
+
+
+def with_pipeline(settings: Settings, pipeline: str = PIPELINE) -> Settings:
+    """The settings with this pipeline."""
+    worker = msgspec.structs.replace(settings.worker, pipeline=pipeline)
+    return msgspec.structs.replace(settings, worker=worker)
 
 
 class Airport(msgspec.Struct, frozen=True):

@@ -69,7 +69,7 @@ async def units(request: pytest.FixtureRequest) -> AsyncIterator[RunningUnits]:
         tempfile.mkdtemp(prefix="geolane-units-")
     )  # pytest's own folders are closed to ejabberd's user
     os.chmod(path, 0o711)
-    settings = Settings(coordinator=Coordinator(lanes=12))
+    settings = flights.with_pipeline(Settings(coordinator=Coordinator(lanes=12)))
     with RunFolder(path) as folder:
         stack = Units(folder, StackPlan(settings, nodes=3), lambda text: None)
         stack.managers = {}

@@ -10,11 +10,14 @@ import pytest
 
 from agents.base.errors import ImpossibleTransition
 from agents.core import events as ev
+from agents.core.events import WorkerSeen
 from agents.core.model.feeds import ALERTS, AlertItem
-from agents.core.model.messages import Health, ReleaseCommand
+from agents.core.model.messages import Announcement, Health, ReleaseCommand
 from agents.core.model.placement import Intent, State, drain_intent
 from agents.core.model.plan import AllowedNodes, RuleWarning
-from agents.core.model.topology import WorkerKind, WorkerSpec
+from agents.core.model.topology import WorkerKind, WorkerSpec, short_name
+from agents.settings import Worker
+from tests.core.operators.test_held_back import ask
 from tests.core.world import World
 
 
@@ -163,6 +166,29 @@ def test_capacity_and_site_are_taken_up_and_what_a_worker_says_still_lowers_it()
     assert frame.nodes[0].lat == frame.nodes[1].lat
     w.fair(2)
     assert any("0 is at s1 with 700 events/s" in said for said in w.said)
+
+
+@pytest.mark.parametrize("worker", ["node-0", "router-1"])
+def test_the_inventory_decides_the_capacity_and_a_workers_own_ceiling_is_shown(worker: str) -> None:
+    w = at_work()
+    workers = {name: replace(spec, capacity_eps=8000.0) for name, spec in w.inv.workers.items()}
+    w.read(msgspec.structs.replace(w.inv, workers=workers))
+    boot, label = w.procs[worker].boot, short_name(worker)
+
+    def announce(settings: Worker) -> None:
+        said = Announcement(
+            worker, Health.AVAILABLE, boot, "working", capacity_eps=settings.capacity_eps
+        )
+        w.tell(WorkerSeen(said))
+
+    announce(Worker())
+    assert w.core.fleet.statuses[worker].capacity_eps == 8000.0
+    assert "capacity 8,000 events/s." in ask(w, f"!node {label}")
+    announce(Worker(capacity_eps=2000.0))
+    assert w.core.fleet.statuses[worker].capacity_eps == 2000.0
+    assert "capacity 8,000 events/s, limited to 2,000 by its own worker.capacity_eps" in ask(
+        w, f"!node {label}"
+    )
 
 
 def test_a_site_that_goes_with_its_node_is_known_until_the_node_has_left() -> None:
