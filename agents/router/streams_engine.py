@@ -35,8 +35,7 @@ from agents.router.streams_config import StreamsSetup, make_tuning
 from agents.worker.arrivals import Arrivals
 from agents.worker.lane import WorkedPartition
 from agents.worker.ownership import Ownership
-from agents.worker.reader import Reader
-from agents.worker.worker_engine import Clients, WorkerEngine
+from agents.worker.worker_engine import DataPlane
 
 LATE_S = 5.0
 """After this long without a report, people are told."""
@@ -44,7 +43,7 @@ STATES = ("CREATED", "REBALANCING", "RUNNING", "PENDING_SHUTDOWN", "NOT_RUNNING"
 _log = log.get_logger("router.streams")
 
 
-class StreamsEngine(WorkerEngine):
+class StreamsEngine(DataPlane):
     """One router's data plane for one boot. `state`: of Kafka Streams, in its own words; `threads`:
     of each stream thread."""
 
@@ -129,6 +128,7 @@ class StreamsEngine(WorkerEngine):
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._own.end_when_ordered())
+                tasks.create_task(self._make_probes().run())
                 await self._own.leased.wait()
                 await self._run_until_drained(tasks)
         except BaseExceptionGroup as group:
@@ -213,8 +213,6 @@ class StreamsEngine(WorkerEngine):
             part.latencies_ms.extend(took_ms)
             part.clear_ms = max(part.clear_ms, done["newest_ms"])
 
-    # What the base asks for, and this engine does not use
-
     @property
     def _topic_names(self) -> Sequence[str]:
         t = self._setup.topics
@@ -223,9 +221,3 @@ class StreamsEngine(WorkerEngine):
     @property
     def _group(self) -> str:
         return self._setup.topics.router_group
-
-    def _make_reader(self) -> Reader:
-        raise NotImplementedError
-
-    async def _work_owned(self, clients: Clients, tasks: asyncio.TaskGroup) -> None:
-        raise NotImplementedError

@@ -5,11 +5,11 @@ from __future__ import annotations
 from agents.core.model.topology import kind_from_account
 from agents.observe.metrics import declared as m
 from agents.observe.metrics.samples import Samples
-from agents.worker.worker_engine import WorkerEngine
+from agents.worker.worker_engine import DataPlane
 from agents.xmpp.worker_session import VERSION, WorkerLink
 
 
-def add_worker_metrics(worker: str, engine: WorkerEngine, link: WorkerLink, out: Samples) -> None:
+def add_worker_metrics(worker: str, engine: DataPlane, link: WorkerLink, out: Samples) -> None:
     """Add all metrics of `worker` (its account: node-iad-1)."""
     tenure, meters = engine.tenure, engine.meters
     kind = kind_from_account(worker)

@@ -30,7 +30,7 @@ from agents.worker.metrics import add_worker_metrics
 from agents.worker.shutdown import Left, hand_over_and_leave
 from agents.worker.stage import Stage
 from agents.worker.tuning import Dials
-from agents.worker.worker_engine import MakeEngine, WorkerEngine
+from agents.worker.worker_engine import DataPlane, MakeEngine
 from agents.xmpp.worker_session import AnswerGeo, WorkerLink, refuse_geo
 
 _BOOT_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32
@@ -49,7 +49,7 @@ async def run_stage(
     """Run the worker `account` whose engine turns records into others by `stage`. Raises as
     `run_worker`."""
 
-    def make_engine(boot: str, leave: Callable[[], None]) -> WorkerEngine:
+    def make_engine(boot: str, leave: Callable[[], None]) -> DataPlane:
         return Engine(settings.kafka, settings.worker, stage, boot, leave=leave)
 
     await run_worker(settings, account, make_engine, service)
@@ -113,14 +113,14 @@ async def run_worker(
             raise error from None
 
 
-async def _run_engine(engine: WorkerEngine) -> None:
+async def _run_engine(engine: DataPlane) -> None:
     """Run the engine; when it ends in any way, the process must end."""
     await engine.run()
     raise LeaseLost("the engine has ended")
 
 
 async def _publish_telemetry(
-    engine: WorkerEngine,
+    engine: DataPlane,
     link: WorkerLink,
     boot: str,
     dials: Dials,

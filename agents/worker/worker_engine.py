@@ -1,5 +1,6 @@
 """What `run_worker` needs of an engine, whatever kind of worker it drives: commands and settings go
-in, load and figures come out, and `run` works what is owned, with clients of its own."""
+in, load and figures come out, and `run` works what is owned. A `WorkerEngine` does so with Kafka
+clients of its own."""
 
 from __future__ import annotations
 
@@ -44,15 +45,14 @@ class Clients:
     thread: WorkThread
 
 
-class WorkerEngine(ABC):
-    """One worker's data plane for one boot: what it owns, what it reads, and what is asked of
-    it. `clock`: the brokers', for all times that it reports."""
+class DataPlane(ABC):
+    """One worker's data plane for one boot: what it owns and what is asked of it. `clock`: the
+    brokers', for all times that it reports."""
 
     def __init__(self, kafka: settings.Kafka, own: Ownership) -> None:
         self.clock = BrokerClock()
         self._kafka = kafka
         self._own = own
-        self._reader: Reader | None = None
         self._probes: PathProbes | None = None
 
     @property
@@ -66,9 +66,14 @@ class WorkerEngine(ABC):
         return self._own.meters
 
     @property
+    @abstractmethod
     def kafka_up(self) -> bool:
         """Whether there is a connection to a broker now."""
-        return self._reader is not None and self._reader.is_connected
+
+    @abstractmethod
+    async def run(self) -> None:
+        """Wait for the lease, then work until cancelled. Raises LeaseLost: the process must end
+        (PROTOCOL 2.1, 3.3)."""
 
     @property
     def name(self) -> str:
@@ -114,19 +119,47 @@ class WorkerEngine(ABC):
         """For telemetry: the round trips to the brokers that this worker works with."""
         return self._probes.reports() if self._probes is not None else ()
 
+    def _make_probes(self) -> PathProbes:
+        """Those whose reports `path_reports` returns from now on."""
+        self._probes = PathProbes(
+            self._kafka, self._topic_names, self._group, self._transactional_id
+        )
+        return self._probes
+
+    def _transactional_id(self) -> str:
+        return self.tenure.lease.transactional_id if self.tenure.lease is not None else ""
+
+    @property
+    @abstractmethod
+    def _topic_names(self) -> Sequence[str]:
+        """Kafka's names of the topics that it reads, then of those that it writes."""
+
+    @property
+    @abstractmethod
+    def _group(self) -> str:
+        """The consumer group whose offsets it commits."""
+
+
+class WorkerEngine(DataPlane):
+    """A data plane that reads and writes by itself."""
+
+    def __init__(self, kafka: settings.Kafka, own: Ownership) -> None:
+        super().__init__(kafka, own)
+        self._reader: Reader | None = None
+
+    @property
+    def kafka_up(self) -> bool:
+        return self._reader is not None and self._reader.is_connected
+
     def _rtt_ms_to(self, broker: int) -> float | None:
         return next((x.rtt_ms for x in self.path_reports() if x.broker == broker), None)
 
     # The life of this boot
 
     async def run(self) -> None:
-        """Wait for the lease, then work until cancelled. Raises LeaseLost: the process must end
-        (PROTOCOL 2.1, 3.3)."""
         reader = self._reader = self._make_reader()
         offsets, thread = Offsets(self._kafka, self._group), WorkThread("work")
-        probes = self._probes = PathProbes(
-            self._kafka, self._topic_names, self._group, self._transactional_id
-        )
+        probes = self._make_probes()
         producer: LeasedProducer | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -150,19 +183,6 @@ class WorkerEngine(ABC):
             stops = [reader.stop(), offsets.stop()]
             await asyncio.gather(*stops, *([producer.stop()] if producer is not None else []))
 
-    def _transactional_id(self) -> str:
-        return self.tenure.lease.transactional_id if self.tenure.lease is not None else ""
-
-    @property
-    @abstractmethod
-    def _topic_names(self) -> Sequence[str]:
-        """Kafka's names of the topics that it reads, then of those that it writes."""
-
-    @property
-    @abstractmethod
-    def _group(self) -> str:
-        """The consumer group whose offsets it commits."""
-
     @abstractmethod
     def _make_reader(self) -> Reader:
         """The reader of what it works."""
@@ -172,7 +192,7 @@ class WorkerEngine(ABC):
         """Work what is owned until cancelled; `tasks` owns what runs meanwhile. Raises
         LeaseLost."""
 
-    def _end_work(self) -> None:  # noqa: B027 - most have none
+    def _end_work(self) -> None:
         """End at once what is under way outside of `tasks`."""
 
 
@@ -180,6 +200,6 @@ def log_unavailable(error: KafkaUnavailable) -> None:
     _log.warning("kafka_unavailable", error=str(error))
 
 
-MakeEngine = Callable[[str, Callable[[], None]], WorkerEngine]
+MakeEngine = Callable[[str, Callable[[], None]], DataPlane]
 """Makes the engine for a boot. The engine calls the second argument when the coordinator orders a
 restart."""

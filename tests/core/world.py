@@ -44,7 +44,14 @@ from agents.core.model.messages import (
 )
 from agents.core.model.placement import UNTUNED, Intent, Lease, Placed, State, Tuning
 from agents.core.model.plan import Decided, LanePlaces
-from agents.core.model.topology import Partition, Site, WorkerKind, WorkerSpec, kind_from_name
+from agents.core.model.topology import (
+    PYTHON,
+    Partition,
+    Site,
+    WorkerKind,
+    WorkerSpec,
+    kind_from_name,
+)
 from agents.core.planning.planner import make_scored_plan
 from agents.geodata import read_rtt
 from agents.geodata.cities import name_place
@@ -91,6 +98,7 @@ def new_core(
     lanemap: LaneMap | None = None,
     *,
     data_at_kafka: bool = False,
+    router_engine: str = PYTHON,
 ) -> Coordinator:
     ids = itertools.count(1)
     sites = list(inv.sites.values())
@@ -105,7 +113,7 @@ def new_core(
         tuning,
     )
     how = PlacingSettings(Calm(), RTT, data_at_kafka=data_at_kafka)
-    planning = PlanningSetup(places, NUMERICS, how, lanemap=lanemap)
+    planning = PlanningSetup(places, NUMERICS, how, lanemap=lanemap, router_engine=router_engine)
     people = OperatorSetup(lambda: f"id{next(ids)}", name_place=name_place)
     return Coordinator(inv, inherited, planning, people, now)
 
@@ -157,6 +165,8 @@ class World:
     data_at_kafka: bool = False
     probes: dict[str, tuple[PathReport, ...]] = field(default_factory=dict)  # by worker
     geo: int = 0  # how many geo workers there are
+    router_engine: str = PYTHON  # of the coordinator's settings
+    engines: dict[str, str] = field(default_factory=dict)  # by router, of its settings
 
     def __post_init__(self) -> None:
         self.inv = inventory(self.nodes, geo=self.geo)
@@ -188,6 +198,7 @@ class World:
             self.tuning,
             self.lanemap,
             data_at_kafka=self.data_at_kafka,
+            router_engine=self.router_engine,
         )
         self.tell(ev.KafkaUp())
         self.tell(Led())
@@ -305,7 +316,9 @@ class World:
             self.tell(
                 WorkerSeen(
                     Announcement(
-                        worker, Health.AVAILABLE, boot=boot, state="working", capacity_eps=2000.0
+                        *(worker, Health.AVAILABLE, boot, "working"),
+                        capacity_eps=2000.0,
+                        engine=self.engines.get(worker, ""),
                     )
                 )
             )

@@ -21,13 +21,14 @@ import pytest
 import pytest_asyncio
 
 from agents.base import ports
+from agents.core.model.inventory import InventoryFile
 from agents.local import headless
 from agents.local.demo import flights
 from agents.local.demo.replay import KeyedValue, Replay
 from agents.local.servers.children import Child
 from agents.local.servers.folder import RunFolder
-from agents.local.stack import ANALYTICS_FLINK, Stack, StackPlan
-from agents.settings import Analytics, Coordinator, Settings, Xmpp
+from agents.local.stack import ANALYTICS_FLINK, INVENTORY, Stack, StackPlan, inventory_to_toml
+from agents.settings import Analytics, Coordinator, Router, Settings, Xmpp, decode_toml
 from agents.xmpp.operator_client import ChatMessage, OperatorClient
 
 RATE_EPS = 1000.0
@@ -128,17 +129,25 @@ async def started(
     sites: str = "",
     delays: str = "",
     broker_at: str = "",
+    router: str = "",
+    routers: int = 1,
 ) -> AsyncIterator[Running]:
     """A small stack; `pipeline`: the source of `shipped.pipeline`, found by every process;
     `worker`: settings of that table; `metrics`: scraped from `first_port` on; `analytics`,
     `maps`: as in the plan; `rate_eps`: that the lane map and the forecast's day are made for;
-    `sites`, `delays`, `broker_at`: as in the plan."""
+    `sites`, `delays`, `broker_at`: as in the plan; `router`: their engine, `routers`: how many."""
     # pytest's own folders are closed to ejabberd's user
     path = Path(tempfile.mkdtemp(prefix="geolane-stack-"))
     os.chmod(path, 0o711)
     settings = flights.with_pipeline(Settings(coordinator=Coordinator(lanes=12)))
     if analytics == ANALYTICS_FLINK:
         settings = msgspec.structs.replace(settings, analytics=Analytics(engine=analytics))
+    if router:
+        settings = msgspec.structs.replace(settings, router=Router(engine=router))
+    inventory = path / "inventory-of-plan.toml"
+    file = decode_toml(INVENTORY, InventoryFile)
+    more = [msgspec.structs.replace(file.router[0], name=str(n + 1)) for n in range(routers)]
+    inventory.write_text(inventory_to_toml(msgspec.structs.replace(file, router=more)), "utf-8")
     if pipeline:
         (path / "shipped.py").write_text(pipeline)
         worker = {"pipeline": "shipped:pipeline", **(worker or {})}
@@ -149,6 +158,7 @@ async def started(
     first_port = ports.find_free_port(20) if metrics else 0
     plan = StackPlan(
         settings,
+        inventory,
         nodes=3,
         analytics=analytics,
         maps=maps,

@@ -40,7 +40,14 @@ from agents.core.model.placement import (
     is_valid_record,
     table_from_records,
 )
-from agents.core.model.topology import KINDS, TOPIC_LANEMAP, TOPIC_PLACEMENT, Partition, WorkerKind
+from agents.core.model.topology import (
+    KAFKA_STREAMS,
+    KINDS,
+    TOPIC_LANEMAP,
+    TOPIC_PLACEMENT,
+    Partition,
+    WorkerKind,
+)
 from agents.kafka import compacted
 from agents.kafka.connection import make_committed_reader, to_geolane_error
 from agents.kafka.offsets import Offsets
@@ -260,9 +267,15 @@ class FleetCheck:
     async def _check_owners(self) -> Verdict:
         return judge_owners(
             self._written,
-            [p for kind in KINDS if self._uses(kind) for p in self._partitions_of(kind)],
+            [p for kind in self._placed_kinds for p in self._partitions_of(kind)],
             self._workers,
         )
+
+    @property
+    def _placed_kinds(self) -> list[WorkerKind]:
+        """Those whose partitions the coordinator places: not routers on Kafka Streams."""
+        streams = self._settings.router.engine == KAFKA_STREAMS
+        return [k for k in KINDS if self._uses(k) and not (streams and k == WorkerKind.ROUTER)]
 
     async def _check_offsets(self) -> Verdict:
         verdicts, said = [], []

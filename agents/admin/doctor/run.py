@@ -22,6 +22,7 @@ from agents.admin.doctor.judge.roles import Whom, with_passwords
 from agents.admin.doctor.judge.verdict import Finding, Level, Report
 from agents.admin.doctor.kafka import KafkaCheck
 from agents.admin.doctor.maps import MapsCheck
+from agents.admin.doctor.streams import StreamsCheck
 from agents.admin.doctor.xmpp import XmppCheck
 from agents.base.errors import SettingsError
 from agents.kafka.rights import COORDINATOR
@@ -41,6 +42,7 @@ def list_checks(
         *kafka.list_checks(),
         *XmppCheck(settings, who, inventory, now).list_checks(),
         *FleetCheck(settings, who, inventory, kafka, now).list_checks(),
+        *StreamsCheck(settings, who).list_checks(),
         *FlinkCheck(settings).list_checks(),
         *MapsCheck(settings.geo, who, now, inventory).list_checks(),
     ]

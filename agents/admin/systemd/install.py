@@ -15,6 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from agents.base.errors import InstallError
+from agents.core.model.topology import KAFKA_STREAMS
 from agents.geo.apple.tokens import CREDENTIAL as MAPS_KEY
 from agents.settings import ACCOUNT, Settings, load_settings
 
@@ -101,7 +102,8 @@ class InstallPlace:
     """Where units are written, and what they contain. `geolane`: the command. `settings`: the
     settings file. `secrets`: the folder with a password file per account. `systemd`: the version
     that will read the units; 0: unknown. `has_maps_key`: whether geo workers read Apple's key as a
-    credential."""
+    credential. `has_java`: whether routers run a Java program, which writes machine code into
+    memory and runs it."""
 
     folder: Path
     geolane: Path
@@ -110,6 +112,7 @@ class InstallPlace:
     user: bool = False
     kafka_username: str = ""
     has_maps_key: bool = False
+    has_java: bool = False
     systemd: int = 0
 
 
@@ -155,6 +158,7 @@ def find_place(root: Path, settings: Path | None, *, user: bool) -> InstallPlace
         user,
         loaded.kafka.username,
         "apple" in (loaded.geo.geocoder, loaded.geo.travel_times) and not loaded.geo.apple.key_file,
+        loaded.router.engine == KAFKA_STREAMS,
         systemd_version(),
     )
 
@@ -191,6 +195,7 @@ def render_unit(name: str, place: InstallPlace) -> str:
         else "",
         "RESTART": RESTART_STEPS if place.systemd >= STEPS_SINCE else RESTART_FLAT,
         "SANDBOX": SANDBOX,
+        "JAVA": f"MemoryDenyWriteExecute={'no' if place.has_java else 'yes'}",
     }
     text = re.sub(
         r"@([A-Z_]+)@\n?",

@@ -204,3 +204,14 @@ def test_steps_of_back_off_are_written_only_for_a_systemd_that_knows_them(tmp_pa
     where = find_place(tmp_path, None, user=False)
     assert "RestartSteps=6" in render_unit(SERVICES[0], replace(where, systemd=254))
     assert "RestartSteps" not in render_unit(SERVICES[0], replace(where, systemd=252))
+
+
+@pytest.mark.parametrize(("chosen", "denied"), [(True, "no"), (False, "yes")])
+def test_a_router_may_run_java_only_if_its_engine_needs_it(
+    tmp_path: Path, chosen: bool, denied: str
+) -> None:
+    place = install.InstallPlace(
+        tmp_path, Path("/opt/geolane"), install.SETTINGS, Path("/s"), has_java=chosen
+    )
+    assert f"\nMemoryDenyWriteExecute={denied}\n" in render_unit("geolane-router@.service", place)
+    assert "MemoryDenyWriteExecute=yes" in render_unit("geolane-node@.service", place)
