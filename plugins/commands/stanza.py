@@ -6,7 +6,8 @@ Input from a client is bounded here: 50 fields with one value each, 1000 charact
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from slixmpp.stanza import Iq
 
@@ -40,6 +41,8 @@ NODE_PREFIX = f"{ns.OPERATOR}#"
 ACTIONS = ("execute", "prev", "next", "complete", "cancel")
 FIELDS_LIMIT, OPTIONS_LIMIT, LISTED_LIMIT = 50, 1000, 200
 ANSWER_LIMIT = 100_000  # characters of a value in an answer
+ANSWER_FIELDS_LIMIT = 2000
+LINE_WIDTH = 76  # clients such as poezio show one line of a fixed field and cut it
 
 _C, _D, _V, _I = (
     f"{{{ns.COMMANDS}}}",
@@ -193,8 +196,13 @@ def _reply_to_xml(reply: FormReply) -> ET.Element:
           <instructions>...</instructions>
           <field var='FORM_TYPE' type='hidden'><value>urn:geolane:operator:1#drain</value></field>
           <field var='text' type='fixed'>
-            <value>Drain iad-1: lanes 3, 7 would go.</value></field></x>
+            <value>Drain iad-1: lanes 3, 7 would move away.</value></field>
+          <field var='text-line-2' type='fixed'>
+            <value>RTT an event 12.1 -> 13.0 ms.</value></field></x>
         </command>
+
+    A text is one fixed field a line; `text-line-N` begins a new line, `text-more-N` continues the
+    line before it.
     """
     root = ET.Element(
         COMMAND_TAG,
@@ -226,7 +234,7 @@ def _form_to_xml(form: Form, command: str) -> ET.Element:
     if form.instructions:
         ET.SubElement(root, f"{_D}instructions").text = replace_invalid_xml(form.instructions)
     _add_form_type(root, command)
-    for f in form.fields:
+    for f in (part for whole in form.fields for part in _split_lines(whole)):
         x = ET.SubElement(root, f"{_D}field", var=f.var, type=f.kind.value)
         if f.label:
             x.set("label", replace_invalid_xml(f.label))
@@ -245,6 +253,48 @@ def _form_to_xml(form: Form, command: str) -> ET.Element:
             check = ET.SubElement(x, f"{_V}validate", datatype="xs:integer")
             ET.SubElement(check, f"{_V}range", min=str(f.low), max=str(f.high))
     return root
+
+
+def _split_lines(f: Field) -> Iterator[Field]:
+    """The field, or for a text of several or long lines a fixed field for each."""
+    if f.kind is not FieldKind.FIXED:
+        yield f
+        return
+    pieces = [
+        (piece, "more" if i else "line")
+        for line in f.value.split("\n")
+        for i, piece in enumerate(_wrap_line(line))
+    ]
+    yield replace(f, value=pieces[0][0])
+    for n, (piece, how) in enumerate(pieces[1:], 2):
+        yield Field(f"{f.var}-{how}-{n}", FieldKind.FIXED, value=piece)
+
+
+def _wrap_line(line: str) -> Iterator[str]:
+    """Pieces of up to 76 characters, cut at single spaces; a longer word stays whole."""
+    while len(line) > LINE_WIDTH:
+        at = line.rfind(" ", 1, LINE_WIDTH + 1)
+        at = at if at > 0 else line.find(" ", LINE_WIDTH)
+        if at < 0:
+            break
+        yield line[:at]
+        line = line[at + 1 :]
+    yield line
+
+
+def _join_lines(fields: list[Field]) -> list[Field]:
+    """The opposite of `_split_lines`."""
+    whole: list[Field] = []
+    for f in fields:
+        before = whole[-1] if whole else None
+        if before is not None and before.kind is f.kind is FieldKind.FIXED:
+            joint = {f"{before.var}-line-": "\n", f"{before.var}-more-": " "}
+            glue = joint.get(f.var.rstrip("0123456789"))
+            if glue is not None:
+                whole[-1] = replace(before, value=f"{before.value}{glue}{f.value}"[:ANSWER_LIMIT])
+                continue
+        whole.append(f)
+    return whole
 
 
 # What a client reads.
@@ -305,13 +355,13 @@ def _form_from_xml(root: ET.Element) -> Form:
     if root.get("type") not in ("form", "result"):
         raise BadStanza("form: type form or result is needed")
     found = root.findall(f"{_D}field")
-    if len(found) > FIELDS_LIMIT:
-        raise BadStanza(f"form: more than {FIELDS_LIMIT} fields")
-    fields = tuple(_field_from_xml(x) for x in found if x.get("type") != "hidden" and x.get("var"))
+    if len(found) > ANSWER_FIELDS_LIMIT:
+        raise BadStanza(f"form: more than {ANSWER_FIELDS_LIMIT} fields")
+    fields = [_field_from_xml(x) for x in found if x.get("type") != "hidden" and x.get("var")]
     return Form(
         (root.findtext(f"{_D}title") or "")[:TEXT_LIMIT],
         (root.findtext(f"{_D}instructions") or "")[:TEXT_LIMIT],
-        fields,
+        tuple(_join_lines(fields)),
         root.get("type") == "result",
     )
 

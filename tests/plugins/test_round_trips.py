@@ -182,5 +182,19 @@ def test_a_dry_run_looks_as_the_documentation_says() -> None:
     assert plain(canonical[0]) == plain(canonical[1])
 
 
+def test_a_text_has_a_field_for_each_line_that_a_narrow_client_can_show() -> None:
+    long = "Moves: " + ", ".join(f"{n} to fra-1 (+1.2 ms)" for n in range(12)) + "."
+    value = f"Drain iad-1: 12 lanes would move away.\n\n{long}\n{'x' * 200}\nEnd."
+    form = Form("drain iad-1", "", (Field("text", FieldKind.FIXED, value=value),))
+    reply = FormReply("drain", "9f3a", Status.EXECUTING, form)
+    sent = commands.make_answer(iq_with(commands.command_step_to_xml("x")), reply)
+    fields = [x for x in sent.xml.iter("{jabber:x:data}field") if x.get("type") == "fixed"]
+    lines = ["".join(x.itertext()) for x in fields]
+    assert [len(line) > 76 for line in lines].count(True) == 1, "only the word that is longer"
+    assert not any("\n" in line for line in lines)
+    assert len({x.get("var") for x in fields}) == len(fields) > 6
+    assert commands.reply_from_result(Iq(xml=wire(sent.xml))) == reply
+
+
 def plain(canonical: str) -> list[tuple[str, dict[str, str], str | None]]:
     return [(x.tag, dict(x.attrib), x.text) for x in ET.fromstring(canonical).iter()]
