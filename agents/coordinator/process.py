@@ -243,6 +243,7 @@ class CoordinatorProcess:
                     tunable_values_of(self.settings.worker, self.settings.coordinator.calm),
                     self.settings.kafka.bootstrap,
                     name_place,
+                    self.settings.xmpp.coordinator,
                 ),
                 _read_clocks(),
             )

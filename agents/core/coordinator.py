@@ -139,12 +139,13 @@ class PlanningSetup:
 class OperatorSetup:
     """What people are told and may set. `token`: a new id of a dry run; `tunables`: the values of
     the settings file; `bootstrap`: the broker that commands name; `name_place`: what people call a
-    place in degrees."""
+    place in degrees; `address`: where people write to us one to one."""
 
     token: Callable[[], str]
     tunables: Mapping[str, Number] = field(default_factory=lambda: DEFAULTS)
     bootstrap: str = "BROKER:9092"
     name_place: NamePlace = format_degrees
+    address: str = ""
 
 
 class Coordinator:
@@ -195,7 +196,7 @@ class Coordinator:
         )
         self.desk = Desk(
             *(self.fleet, self.placing, self.news, operators.token, self.tuner),
-            *(self.hotspots, self.paths, self.geo),
+            *(self.hotspots, self.paths, self.geo, operators.address),
         )
         self.dialogs = Dialogs(self.desk)
         desk, placing = self.desk, self.placing

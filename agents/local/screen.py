@@ -26,7 +26,7 @@ from agents.settings import load_settings
 
 PERIOD_S = 0.5
 LINE_S = 10.0
-PANEL_LINES, TALL = 8, 40  # on a lower terminal, scroll back to the panel
+PANEL_LINES, TALL = 9, 40  # on a lower terminal, scroll back to the panel
 OPERATOR = "operator"
 console = Console()
 
@@ -41,7 +41,9 @@ def describe_joining(stack: Stack) -> str:
     xmpp, name = stack.base.xmpp, OPERATOR
     web = f"browser   {stack.servers.web}\n" if stack.servers.web else ""
     return (
-        f"{web}room      {xmpp.room}      (write !help there)\nlogin     {name}@{xmpp.domain} at "
+        f"{web}room      {xmpp.room}      (write !help there)\n"
+        f"bot       {xmpp.coordinator}      (write help to it; forms: {xmpp.coordinator}/leader)\n"
+        f"login     {name}@{xmpp.domain} at "
         f"{xmpp.host} port {xmpp.port}, STARTTLS\npassword  in {stack.folder.secrets / name}  "
         f"(also: ana, guest)\ntrust     {xmpp.ca_file}"
     )

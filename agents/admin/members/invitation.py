@@ -78,7 +78,8 @@ async def run(
     say(f"account:  {name}@{xmpp.domain}")
     say(f"password: in {asked.secrets / name}; hand it over in private, never in the room")
     say(f"server:   {xmpp.host}:{xmpp.port}, if the client does not find it by itself")
-    say(f"room:     {address}  (log in first)")
+    say(f"room:     {address}  (log in first; write !help there)")
+    say(f"bot:      {xmpp.coordinator} one to one; {xmpp.coordinator}/leader for forms")
     if terminal:
         for line in draw_modules(qr_modules(address)):
             say(line)

@@ -44,15 +44,15 @@ def format_partitions(partitions: Iterable[Partition], at_most: int = 6) -> str:
     return f"{word} {', '.join(str(p.n) for p in ps[:at_most])}{more}"
 
 
-def clip_lines(lines: Iterable[str]) -> str:
-    """At most 8 lines and 600 characters; the last line says how many are left out."""
+def clip_lines(lines: Iterable[str], most: int = LINES, characters: int = CHARACTERS) -> str:
+    """At most `most` lines and `characters`; the last line says how many are left out."""
     all_lines = [part for line in lines for part in line.split("\n")]
-    out = all_lines[:LINES]
-    while len(out) > 1 and (len("\n".join(out)) > CHARACTERS - 20):
+    out = all_lines[:most]
+    while len(out) > 1 and (len("\n".join(out)) > characters - 20):
         out.pop()
     if len(out) < len(all_lines):
         out[-1:] = [f"and {counted(len(all_lines) - len(out) + 1, 'more line')}"]
-    return "\n".join(out)[:CHARACTERS]
+    return "\n".join(out)[:characters]
 
 
 @dataclass(slots=True)

@@ -34,6 +34,7 @@ NOT_COMMANDING = (
     "change nothing."
 )
 PROMISES_AT_MOST = 100
+ANSWER_LINES, ANSWER_CHARACTERS = 60, 3000
 ASKS, ASKS_PER_S = 10.0, 1.0  # requests per person: at once, and how many more each second
 
 
@@ -52,8 +53,8 @@ class Promise:
 
 @dataclass(slots=True)
 class Desk:
-    """Takes chat messages. `affiliations`: of the room, by bare JID. `promises`: dry runs that wait
-    to be confirmed, by id."""
+    """Takes chat messages. `address`: ours. `affiliations`: of the room, by bare JID. `promises`:
+    dry runs that wait to be confirmed, by id."""
 
     fleet: Fleet
     placing: Placing
@@ -63,6 +64,7 @@ class Desk:
     hotspots: Hotspots
     paths: MeasuredPaths
     geo: GeoQuestions
+    address: str = ""
     affiliations: dict[str, str] = field(default_factory=dict)
     known: bool = False  # whether the room's affiliations have been read
     promises: dict[str, Promise] = field(default_factory=dict)
@@ -114,7 +116,12 @@ class Desk:
             yield answer("Too many requests (limit: 10); try again in a few seconds.")
             return
         context = self.make_context(
-            event.jid, event.nick or event.jid, now, now_ms, commanding=commanding
+            event.jid,
+            event.nick or event.jid,
+            now,
+            now_ms,
+            commanding=commanding,
+            prefix=_prefix_of(event),
         )
         try:
             yield from self._dispatch_command(text.split(), event, context, answer)
@@ -130,6 +137,7 @@ class Desk:
         *,
         chat: bool = True,
         commanding: bool = True,
+        prefix: str = "",
     ) -> Context:
         """The context of a command that this person gives now."""
         return Context(
@@ -150,12 +158,14 @@ class Desk:
             access=self.access_of(jid),
             chat=chat,
             commanding=commanding,
+            prefix=prefix,
+            address=self.address,
         )
 
     def _dispatch_command(
         self, words: list[str], event: QuestionAsked, c: Context, answer: Callable[[str], Effect]
     ) -> Iterator[Effect]:
-        command = find_command(words[0] if words else "help")
+        command = find_command(words[0] if words else "help", c.prefix)
         need = command.access_for(len(words) - 1)
         if why := self.describe_refusal(command, event.jid, need):
             raise OperatorError(why)
@@ -195,7 +205,7 @@ class Desk:
                 try:
                     if why := found.error or self.describe_refusal(command, event.jid, need):
                         raise OperatorError(why)
-                    again = self.make_context(c.jid, c.nick, now, now_ms)
+                    again = self.make_context(c.jid, c.nick, now, now_ms, prefix=c.prefix)
                     yield from self._answer_result(
                         fetch.answer(again, found.result), command, need, event, again, answer
                     )
@@ -216,9 +226,8 @@ class Desk:
             result,
         )
         self.promises[promise.id] = promise
-        prefix = "!" if event.room else ""
         yield answer(
-            f"{result.text}\nTo do it: {prefix}confirm {promise.id} (within {CONFIRM_S:.0f} s)"
+            f"{result.text}\nTo do it: {c.prefix}confirm {promise.id} (within {CONFIRM_S:.0f} s)"
         )
 
     def access_of(self, jid: str) -> Access:
@@ -248,7 +257,7 @@ class Desk:
         del self.promises[promise.id]
         if promise.rests_on != promise.dry.rests_on(c):
             raise OperatorError(
-                f"What this dry run rests on has changed. Ask again: {promise.dry.title}"
+                f"What this dry run rests on has changed. Ask again: {c.prefix}{promise.dry.title}"
             )
         effects = carry_out_dry_run(promise.dry, c)
         yield answer(f"On it: {promise.dry.title}.")
@@ -270,7 +279,8 @@ class Desk:
     @staticmethod
     def _make_reply(event: QuestionAsked) -> Callable[[str], Effect]:
         def answer(text: str) -> Effect:
-            return Say(clip_lines([text])) if event.room else Whisper(event.jid, clip_lines([text]))
+            text = clip_lines([text], ANSWER_LINES, ANSWER_CHARACTERS)
+            return Say(text) if event.room else Whisper(event.jid, text)
 
         return answer
 
@@ -290,6 +300,10 @@ def write_then_answer(result: Done, c: Context, answer: Effect) -> Effect:
     if not c.commanding:
         raise OperatorError(NOT_COMMANDING)
     return replace(result.write, then=(*result.write.then, answer))
+
+
+def _prefix_of(event: QuestionAsked) -> str:
+    return "!" if event.room else ""
 
 
 def _conversation_of(event: QuestionAsked) -> str:

@@ -57,7 +57,8 @@ class Context:
     person. `errands`: begins queries outside the core. `tuner`, `rewinds`, `rollout`: carry on
     after a command was confirmed. `access`: what the person may do. `commanding`: whether anything
     may be changed now. `chat`: the answer is read in a chat, perhaps on a phone, so tables are
-    short and say how to see more."""
+    short and say how to see more. `prefix`: begins a command there (`!` in the room). `address`:
+    ours, for messages one to one."""
 
     fleet: Fleet
     placing: Placing
@@ -76,11 +77,18 @@ class Context:
     access: Access = Access.LOOK
     chat: bool = True
     commanding: bool = True
+    prefix: str = ""
+    address: str = ""
 
     @property
     def rows(self) -> int:
         """The rows of a table."""
         return look.ROWS if self.chat else look.ROWS_ELSEWHERE
+
+    @property
+    def entries(self) -> int:
+        """The entries of a list of sentences."""
+        return look.ENTRIES if self.chat else look.ROWS_ELSEWHERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +181,11 @@ class Command:
         """The usage in a list of commands: only the words that look, without filters."""
         args = self.args if self.changes is None else self.args[: self.looks]
         return " ".join((self.name, *(a.usage for a in args if not a.keyed)))
+
+    @property
+    def brief_help(self) -> str:
+        """Its help in a list of commands: up to the first `;` or `:`."""
+        return self.help.partition(";")[0].partition(":")[0]
 
     @property
     def highest_access(self) -> Access:

@@ -54,7 +54,7 @@ def _query_dead_letters(c: Context, args: Sequence[str]) -> Result:
             raise OperatorError("Usage: dead show ID, such as 0/17 (dead list shows the ids).")
         return Fetch(DeadLook(query, 1), _show_letter)
     if what == "list":
-        return Fetch(DeadLook(query, c.rows + 1), _show_letter_list)
+        return Fetch(DeadLook(query, c.entries + 1), _show_letter_list)
     if c.access < Access.ACT:
         raise OperatorError("dead replay needs an admin of the ops room.")
     return Fetch(
@@ -72,13 +72,13 @@ def _show_letter_list(c: Context, found: object) -> Result:
     f = _expect_letters(found)
     if not f.letters:
         return "No dead letters." if f.whole else describe_found(f)
-    more = "\nNarrow it down: reason= since=1h lane= source=." if f.count > c.rows else ""
+    more = "\nNarrow it down: reason= since=1h lane= source=." if f.count > c.entries else ""
     return (
         "\n".join(
             [
                 f"{describe_found(f)}.",
                 "```",
-                *(describe_letter(x) for x in f.letters[: c.rows]),
+                *(describe_letter(x) for x in f.letters[: c.entries]),
                 "```",
             ]
         )

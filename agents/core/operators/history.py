@@ -80,7 +80,7 @@ def query_history(c: Context, args: Sequence[str]) -> Fetch:
     since = by.get("since", "")
     what = Search(
         parse_page(plain),
-        c.rows,
+        c.entries,
         by.get("kind", ""),
         by.get("by", ""),
         lane,
@@ -89,17 +89,17 @@ def query_history(c: Context, args: Sequence[str]) -> Fetch:
         parse_past_time_ms(since, c.now_ms) if since else None,
     )
     filters = [f"{name}={value}" for name, value in by.items()]
-    return Fetch(what, lambda then, found: _show_entries(found, filters))
+    return Fetch(what, lambda then, found: _show_entries(found, filters, then.prefix))
 
 
-def _show_entries(found: object, filters: Sequence[str]) -> str:
+def _show_entries(found: object, filters: Sequence[str], prefix: str) -> str:
     if not isinstance(found, Entries):
         raise OperatorError("The journal cannot be read.")
     of = f" with {' '.join(filters)}" if filters else ""
     if not found.rows:
         return f"No entries{of}." if of else "Nothing has happened yet."
     more = (
-        f" More: history {' '.join([str(found.page + 1), *filters])}"
+        f" More: {prefix}history {' '.join([str(found.page + 1), *filters])}"
         if found.page < found.pages
         else ""
     )

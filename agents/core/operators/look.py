@@ -1,5 +1,5 @@
-"""The answers of commands that look, readable on a phone: the answer is in the first line, and
-tables are code blocks of at most 36 columns."""
+"""The answers of commands that look, readable on a phone and at a desk: the answer is in the first
+line, and tables are code blocks of at most 36 columns."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ from agents.core.model.topology import (
 from agents.core.operators.explain import describe_network, describe_raise, describe_traffic
 from agents.core.operators.held_back import describe_held_back
 
-ROWS = 4  # of a table in chat: with the first line, head and fences that is 8 lines
+ROWS = 16  # of a table in chat, which is the answer itself
+ENTRIES = 8  # of a list in chat whose entries are sentences
 TROUBLES = 3  # shown by `status` in a chat
 BROKERS = 5  # shown by `node`
 ROWS_ELSEWHERE = 50  # of a table in a form or on a terminal
@@ -160,7 +161,14 @@ def describe_device(x: Accelerator) -> str:
     return f"{x.name}: {', '.join(said) or 'ok'}."
 
 
-def list_nodes(fleet: Fleet, paths: MeasuredPaths, page: int, rows_at_most: int = ROWS) -> str:
+def say_more(pages: int, command: str, page: int, prefix: str = "") -> str:
+    """` More: !nodes 2` if a page follows, else nothing."""
+    return f" More: {prefix}{command} {page + 1}" if page < pages else ""
+
+
+def list_nodes(
+    fleet: Fleet, paths: MeasuredPaths, page: int, rows_at_most: int = ROWS, prefix: str = ""
+) -> str:
     """Nodes, then workers of other kinds; those that need attention come first. `rtt`: the round
     trip to the farthest of Kafka's brokers, since a transaction waits for each."""
     views = sorted(
@@ -183,7 +191,7 @@ def list_nodes(fleet: Fleet, paths: MeasuredPaths, page: int, rows_at_most: int 
         ]
         for v in views[shown]
     ]
-    more = f" More: nodes {page + 1}" if page < pages else ""
+    more = say_more(pages, "nodes", page, prefix)
     return f"{ok} of {len(views)} workers are ok; rtt: ms to Kafka.{more}\n" + format_table(
         ("name", "state", "lanes", "ev/s", "rtt"), rows, (11, 8, 5, 5, 3)
     )
@@ -270,7 +278,7 @@ def _describe_fault(fault: str) -> str:
     return f"{what}: {fault.removeprefix(ASIDE)}"
 
 
-def list_lanes(fleet: Fleet, page: int, rows_at_most: int = ROWS) -> str:
+def list_lanes(fleet: Fleet, page: int, rows_at_most: int = ROWS, prefix: str = "") -> str:
     """Lanes by lag, the largest first."""
     loads = lane_loads(fleet)
     ps = sorted(
@@ -292,7 +300,7 @@ def list_lanes(fleet: Fleet, page: int, rows_at_most: int = ROWS) -> str:
             ]
         )
     placed = sum(fleet.partitions[p].state is State.ASSIGNED for p in ps)
-    more = f" More: lanes {page + 1}" if page < pages else ""
+    more = say_more(pages, "lanes", page, prefix)
     table = format_table(("lane", "node", "ev/s", "lag", "p99"), rows, (4, 12, 5, 6, 5))
     return "\n".join(
         [

@@ -4,7 +4,7 @@ the command line only render them (DESIGN 4)."""
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -67,13 +67,18 @@ def _show_help(c: Context, args: Sequence[str]) -> str:
         does = command.help[:1].upper() + command.help[1:]
         return f"Usage: {command.goes or command.usage}\n{does}.{needs}"
     shown = [x for x in COMMANDS.values() if c.chat or not x.chat_only]
-    look = ", ".join(x.brief_usage for x in shown if x.access is Access.LOOK)
-    act = ", ".join(x.brief_usage for x in shown if x.access is Access.ACT)
-    own = ", ".join(x.goes for x in shown if x.highest_access is Access.TUNE)
-    ask = "In the room, begin with !; one to one, without it.\n" if c.chat else ""
-    return (
-        f"{ask}Look: {look}.\nAct (admin): {act}.\nTune (owner): {own}.\nhelp COMMAND shows more."
-    )
+    lines = [f"{c.prefix}help COMMAND shows more. In brackets: the affiliation that you need."]
+    if c.chat:
+        to = f" ({c.address})" if c.address else ""
+        lines.append(f"In the room a command begins with !; one to one{to} without it.")
+    for title, is_in in _GROUPS:
+        lines.append(title)
+        lines += [f"{c.prefix}{x.brief_usage}: {x.brief_help}" for x in shown if is_in(x)]
+    lines.append("Change settings, offsets (owner)")
+    for x in (x for x in shown if x.highest_access is Access.TUNE):
+        usage = x.usage if x.access is Access.TUNE else x.goes
+        lines.append(f"{c.prefix}{usage}: {x.help.rpartition(': ')[2]}")
+    return "\n".join(lines)
 
 
 def _show_status(c: Context, args: Sequence[str]) -> str:
@@ -97,7 +102,7 @@ def _status_figures(c: Context) -> dict[str, str]:
 
 
 def _show_nodes(c: Context, args: Sequence[str]) -> str:
-    return look.list_nodes(c.fleet, c.paths, parse_page(args), c.rows)
+    return look.list_nodes(c.fleet, c.paths, parse_page(args), c.rows, c.prefix)
 
 
 def _show_node(c: Context, args: Sequence[str]) -> str:
@@ -107,7 +112,7 @@ def _show_node(c: Context, args: Sequence[str]) -> str:
 
 
 def _show_lanes(c: Context, args: Sequence[str]) -> str:
-    return look.list_lanes(c.fleet, parse_page(args), c.rows)
+    return look.list_lanes(c.fleet, parse_page(args), c.rows, c.prefix)
 
 
 def _show_explanation(c: Context, args: Sequence[str]) -> str:
@@ -337,15 +342,16 @@ def _is_paused(c: Context) -> bool:
     return PAUSE in c.fleet.intents
 
 
-def find_command(word: str) -> Command:
-    """The command of that name. Raises OperatorError with the nearest known name."""
+def find_command(word: str, prefix: str = "") -> Command:
+    """The command of that name. Raises OperatorError with the nearest known name. `prefix`: begins
+    a command where it was asked for."""
     command = COMMANDS.get(word.lower())
     if command is None:
         near = difflib.get_close_matches(word.lower(), COMMANDS, 1)
         raise OperatorError(
             f"There is no command {word[:40]!r}."
-            + (f" Did you mean {near[0]}?" if near else "")
-            + " Try help."
+            + (f" Did you mean {prefix}{near[0]}?" if near else "")
+            + f" {prefix}help lists them."
         )
     return command
 
@@ -476,3 +482,15 @@ _LIST = (
     Command("confirm", (_ID,), Access.ACT, "carry out a dry run", lambda c, a: "", chat_only=True),
 )
 COMMANDS: Mapping[str, Command] = {c.name: c for c in _LIST}
+_OF_LANES = {"lanes", "lane", "explain", "whatif", "traffic", "dead", "place"}
+_OF_A_PERSON = {"help", "follow", "unfollow"}
+_GROUPS: tuple[tuple[str, Callable[[Command], bool]], ...] = (
+    (
+        "See the fleet (member)",
+        lambda x: x.access is Access.LOOK and x.name not in _OF_LANES | _OF_A_PERSON | {"tune"},
+    ),
+    ("See lanes and places (member)", lambda x: x.name in _OF_LANES),
+    ("For you alone (member)", lambda x: x.name in _OF_A_PERSON),
+    ("Act (admin)", lambda x: x.access is Access.ACT),
+)
+"""How `help` groups the commands, with those that an owner needs at the end."""

@@ -13,7 +13,7 @@ from agents.core.model.topology import WorkerKind
 from agents.core.operators.arguments import parse_page
 from agents.core.operators.command import Context
 from agents.core.operators.explain import WHY_LIMIT
-from agents.core.operators.look import format_table, slice_page
+from agents.core.operators.look import format_table, say_more, slice_page
 
 FIGURES_AT_MOST = 1_000
 ASKED = "The geo worker is being asked."
@@ -31,7 +31,7 @@ def show_traffic(c: Context, args: Sequence[str]) -> str:
     ]
     lanes = len(c.fleet.partitions_of(WorkerKind.NODE))
     rest = f"; the others count as 1. {_describe_absence(c)}" if len(known) < lanes else "."
-    more = f" More: traffic {page + 1}" if page < pages else ""
+    more = say_more(pages, "traffic", page, c.prefix)
     return (
         f"Traffic of {len(known)} of {counted(lanes, 'lane')} is known "
         f"({_describe_sources([figure for _, figure, _ in known])}){rest.rstrip()}"

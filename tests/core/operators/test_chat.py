@@ -20,7 +20,9 @@ from agents.core.model.messages import (
 from agents.core.model.placement import PAUSE, State, drain_intent
 from agents.core.model.plan import AllowedNodes
 from agents.core.model.topology import WorkerKind
+from agents.core.operators import look
 from agents.core.operators.chat import extract_command
+from agents.core.operators.registry import COMMANDS
 from tests.core.world import World
 
 ANA, BEN, EVE = "ana@d", "ben@d", "eve@d"
@@ -104,7 +106,6 @@ def test_addressing(text: str, room: bool, command: str | None) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "help",
         "help drain",
         "status",
         "nodes",
@@ -132,10 +133,42 @@ def test_addressing(text: str, room: bool, command: str | None) -> None:
 def test_every_look_is_answered_within_a_phone_screen(w: World, text: str) -> None:
     answer = ask(w, "!" + text, BEN)
     assert answer
-    assert len(answer.split("\n")) <= 8
-    assert len(answer) <= 600
-    if "```" in answer:
-        assert all(len(line) <= 36 for line in answer.split("```")[1].split("\n"))
+    before, _, table = answer.partition("```")
+    assert len(before.split("\n")) <= 8
+    assert len(before) <= 600
+    rows = table.partition("```")[0].split("\n")
+    assert len(rows) <= 1 + 1 + look.ROWS + 1
+    assert all(len(row) <= 36 for row in rows)
+
+
+def test_all_workers_of_the_demo_are_in_one_answer() -> None:
+    w = World(nodes=10, lanes=40)
+    w.tell(ev.AffiliationsRead({BEN: "member"}))
+    w.said.clear()
+    table = ask(w, "!nodes", BEN).split("```")[1].split("\n")
+    assert {row.split()[0] for row in table[2:-1]} == {*map(str, range(10)), "router-1"}
+    assert "lanes are placed. More: !lanes 2\n" in ask(w, "!lanes", BEN)
+    assert "lanes are placed. More: lanes 2\n" in ask(w, "lanes", BEN, room=False)
+
+
+def test_help_has_a_line_for_each_command_in_groups_and_our_address(w: World) -> None:
+    w.core.desk.address = "geolane@fleet.d"
+    lines = ask(w, "!help").split("\n")
+    assert lines[1] == (
+        "In the room a command begins with !; one to one (geolane@fleet.d) without it."
+    )
+    listed = [line.partition(" ")[0].rstrip(":") for line in lines if line.startswith("!")][1:]
+    assert set(listed) == {f"!{name}" for name in COMMANDS}
+    twice = {name for name in listed if listed.count(name) > 1}
+    assert twice == {"!lane"}, "it looks, and an owner may rewind"
+    assert max(map(len, lines)) <= 100
+    assert lines.index("Act (admin)") < lines.index(
+        "!drain NODE: move all lanes away and give it no new ones"
+    )
+    assert "!lane LANE rewind TIME: process its events again" in lines
+    alone = ask(w, "help", room=False)
+    assert not any(line.startswith("!") for line in alone.split("\n"))
+    assert "!help lists them." in ask(w, "!nothing")
 
 
 def test_people_outside_are_refused_and_the_room_is_not_disturbed_by_chatter(w: World) -> None:
@@ -358,8 +391,11 @@ def test_nothing_is_changed_while_kafka_is_away(w: World) -> None:
     assert ask(w, "!status")
 
 
-def test_a_long_table_says_how_to_see_its_next_page(w: World) -> None:
+def test_a_long_table_says_how_to_see_its_next_page(
+    w: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(look, "ROWS", 4)
     first, second = ask(w, "!lanes"), ask(w, "!lanes 2")
-    assert first.startswith("6 of 6 lanes are placed. More: lanes 2\n")
+    assert first.startswith("6 of 6 lanes are placed. More: !lanes 2\n")
     assert second.startswith("6 of 6 lanes are placed.\n")
     assert len({*first.split("\n"), *second.split("\n")} - {"```"}) == 2 + 1 + 6

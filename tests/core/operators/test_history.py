@@ -46,9 +46,9 @@ def said(effects: list[fx.Effect]) -> str:
 
 
 def test_filters_are_read_in_any_order(w: World) -> None:
-    assert search(w, "history") == Search(1, 4)
+    assert search(w, "history") == Search(1, 8)
     assert search(w, "history lane=3 2 kind=alert by=ana") == Search(
-        2, 4, "alert", "ana", 3, "main/events.lanes/3"
+        2, 8, "alert", "ana", 3, "main/events.lanes/3"
     )
     assert search(w, "history node=1").worker == "node-1"
     assert search(w, "history node=router-1").worker == "router-1"
@@ -81,7 +81,7 @@ def test_a_page_is_shown_with_its_filters_and_where_more_is(w: World) -> None:
     )
     text = said(w.core.handle(ev.QueryFinished(errand.ref, Entries(9, 1, 3, rows)), w.now))
     assert (
-        text.split("\n")[0] == "The newest of 9 entries with by=ana (UTC). More: history 2 by=ana"
+        text.split("\n")[0] == "The newest of 9 entries with by=ana (UTC). More: !history 2 by=ana"
     )
     assert text.split("\n")[1].endswith("ana: move 0")
     assert text.split("\n")[4] == "13:46:42 1 is gone", "nobody asked for it"
