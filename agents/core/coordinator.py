@@ -76,7 +76,13 @@ from agents.core.fleet.placing_inputs import PlacingInputs, PlacingSettings
 from agents.core.fleet.plausibility import ImplausibleFigures
 from agents.core.fleet.rollout import ROLLOUT
 from agents.core.fleet.router_engines import advance_engines
-from agents.core.fleet.summary import fleet_item, sample_fleet, summarise_fleet, worker_rows
+from agents.core.fleet.summary import (
+    fleet_item,
+    lane_rows,
+    sample_fleet,
+    summarise_fleet,
+    worker_rows,
+)
 from agents.core.fleet.topic_checks import StreamsLooked
 from agents.core.fleet.trouble_watch import Lookout
 from agents.core.fleet.troubles import TroubleKind
@@ -269,9 +275,17 @@ class Coordinator:
     def _publish_summary(self, now: Now) -> list[Effect]:
         self._turn += 1
         rows = worker_rows(self.fleet, self._turn - 1)
+        places = self.placing.inputs.places
+        lanes = lane_rows(self.fleet, places.lat, places.lon, self._turn - 1)
         rates, troubles = self.placing.inputs.rates, self.news.troubles
         summary = summarise_fleet(
-            self.fleet, rates, troubles, now.s, paused=self._is_paused(), workers=rows
+            self.fleet,
+            rates,
+            troubles,
+            now.s,
+            paused=self._is_paused(),
+            workers=rows,
+            lane_rows=lanes,
         )
         effects: list[Effect] = [Publish(fleet_item(summary, self.fleet.leader_epoch))]
         if now.s >= self._sample_at:

@@ -26,6 +26,7 @@ from agents.core.model.forms import (
     Status,
 )
 from plugins import namespaces as ns
+from plugins.feeds import append_moves, moves_from_xml
 from plugins.lanes import COMMAND_TAG, make_refusal
 from plugins.values import (
     TEXT_LIMIT,
@@ -40,6 +41,7 @@ from plugins.values import (
 NODE_PREFIX = f"{ns.OPERATOR}#"
 ACTIONS = ("execute", "prev", "next", "complete", "cancel")
 FIELDS_LIMIT, OPTIONS_LIMIT, LISTED_LIMIT = 50, 1000, 200
+MOVES_LIMIT = 1_000  # of a dry run
 ANSWER_LIMIT = 100_000  # characters of a value in an answer
 ANSWER_FIELDS_LIMIT = 2000
 LINE_WIDTH = 76  # clients such as poezio show one line of a fixed field and cut it
@@ -50,6 +52,7 @@ _C, _D, _V, _I = (
     f"{{{ns.VALIDATE}}}",
     f"{{{ns.DISCO_ITEMS}}}",
 )
+_PLAN = f"{{{ns.PLACEMENT}}}placement"
 _SHOWN = ("prev", "next", "complete")  # their order in `<actions/>` (XEP-0050, schema)
 
 
@@ -199,10 +202,13 @@ def _reply_to_xml(reply: FormReply) -> ET.Element:
             <value>Drain iad-1: lanes 3, 7 would move away.</value></field>
           <field var='text-line-2' type='fixed'>
             <value>RTT an event 12.1 -> 13.0 ms.</value></field></x>
+         <placement xmlns='urn:geolane:placement:1' total='1'>
+          <move lane='3' from='iad-1' to='ams-2' epoch='0' delta_ms='2.1'/></placement>
         </command>
 
     A text is one fixed field a line; `text-line-N` begins a new line, `text-more-N` continues the
-    line before it.
+    line before it. The `placement` is for programs that draw a dry run: up to 1,000 moves, and
+    their `total`.
     """
     root = ET.Element(
         COMMAND_TAG,
@@ -220,6 +226,9 @@ def _reply_to_xml(reply: FormReply) -> ET.Element:
         )
     if reply.form is not None:
         root.append(_form_to_xml(reply.form, reply.command))
+    if reply.moves:
+        plan = ET.SubElement(root, _PLAN, total=str(len(reply.moves)))
+        append_moves(plan, reply.moves[:MOVES_LIMIT])
     return root
 
 
@@ -332,6 +341,9 @@ def reply_from_result(iq: Iq) -> FormReply:
         if root.find(f"{_D}x") is not None
         else None
     )
+    plan = root.find(_PLAN)
+    if plan is not None and len(plan) > MOVES_LIMIT:
+        raise BadStanza(f"placement: more than {MOVES_LIMIT} moves")
     return FormReply(
         parse_word(root.get("node", "").removeprefix(NODE_PREFIX), "node"),
         parse_word(root.get("sessionid"), "sessionid"),
@@ -339,6 +351,7 @@ def reply_from_result(iq: Iq) -> FormReply:
         form,
         remarks,
         _actions_from_xml(root),
+        moves_from_xml(plan) if plan is not None else (),
     )
 
 

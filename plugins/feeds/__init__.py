@@ -1,7 +1,13 @@
 """Operator feeds: Atom entries with a typed element inside, and the PubSub (XEP-0060) requests for
 feeds."""
 
-from plugins.feeds.atom import item_from_entry, item_to_entry, updated_s_from_entry
+from plugins.feeds.atom import (
+    append_moves,
+    item_from_entry,
+    item_to_entry,
+    moves_from_xml,
+    updated_s_from_entry,
+)
 from plugins.feeds.stanza import (
     Published,
     affiliations_from_result,
@@ -25,6 +31,7 @@ from plugins.feeds.stanza import (
 __all__ = [
     "Published",
     "affiliations_from_result",
+    "append_moves",
     "feed_from_notification",
     "item_from_entry",
     "item_to_entry",
@@ -39,6 +46,7 @@ __all__ = [
     "make_subscribe_request",
     "make_subscribers_request",
     "make_subscriptions_removal",
+    "moves_from_xml",
     "own_affiliations_from_result",
     "own_subscriptions_from_result",
     "subscribers_from_result",

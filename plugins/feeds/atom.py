@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import uuid
 import xml.etree.ElementTree as ET
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +17,8 @@ from agents.core.model.feeds import (
     FleetSummary,
     GeoItem,
     HotspotItem,
+    LaneRow,
+    LaneRows,
     LaneTrafficRow,
     MoveItem,
     PlacementFigures,
@@ -36,6 +39,7 @@ from plugins.values import (
     format_number,
     parse_integer,
     parse_number,
+    parse_optional_word,
     parse_sentence,
     parse_topic,
     parse_word,
@@ -49,6 +53,7 @@ _PLAN, _MOVE = f"{{{ns.PLACEMENT}}}placement", f"{{{ns.PLACEMENT}}}move"
 _FIGURES = f"{{{ns.PLACEMENT}}}figures"
 _FLEET, _ALERT = f"{{{ns.FEED}}}fleet", f"{{{ns.FEED}}}alert"
 _WORKERS, _WORKER = f"{{{ns.FEED}}}workers", f"{{{ns.FEED}}}worker"
+_LANES, _LANE = f"{{{ns.FEED}}}lanes", f"{{{ns.FEED}}}lane"
 _TROUBLES, _TROUBLE = f"{{{ns.FEED}}}troubles", f"{{{ns.FEED}}}trouble"
 _HOTSPOT = f"{{{ns.FEED}}}hotspot"
 _GEO, _TRAFFIC = f"{{{ns.GEO}}}traffic", f"{{{ns.GEO}}}lane"
@@ -81,7 +86,9 @@ def item_to_entry(item: FeedItem, updated: datetime) -> ET.Element:
     lag_events='12' p99_ms='9.4' capacity_eps='2000'/>...</workers>`` inside (if there are
     many workers, a different share of them in each item) and ``<troubles total='1'><trouble
     kind='lane_stopped' about='main/events.lanes/12' severity='critical' for_s='74'>lane 12 stands
-    still at fra-1: ...</trouble></troubles>``, the worst troubles. On `alerts`: ``<alert
+    still at fra-1: ...</trouble></troubles>``, the worst troubles, and ``<lanes turn='0'
+    turns='1'><lane n='12' node='fra-1' state='ok' lat='50.1' lon='8.7' rate_eps='41.5'
+    lag_events='3' p99_ms='9.4'/>...</lanes>``, in shares like the workers. On `alerts`: ``<alert
     xmlns='urn:geolane:feed:1' leader_epoch='4' severity='warning' kind='node_gone'
     about='node-fra-1'/>``. On `hotspots`, one item for each, which its changes replace: ``<hotspot
     xmlns='urn:geolane:feed:1' leader_epoch='4' id='8326cbfffffffff-1764417000' state='open'
@@ -113,14 +120,7 @@ def _value_to_xml(value: FeedElement, leader_epoch: int) -> ET.Element:
             )
             if value.by:
                 root.set("by", replace_invalid_xml(value.by))
-            for move in value.moves:
-                x = ET.SubElement(root, _MOVE, lane=str(move.lane))
-                x.set("from", move.source)
-                x.set("to", move.target)
-                x.set("epoch", str(move.epoch))
-                x.set("delta_ms", format_number(move.delta_ms))
-                if move.topic != WorkerKind.NODE.topic:
-                    x.set("topic", move.topic)
+            append_moves(root, value.moves)
             return root
         case PlacementFigures():
             root = ET.Element(_FIGURES, head)
@@ -139,6 +139,8 @@ def _value_to_xml(value: FeedElement, leader_epoch: int) -> ET.Element:
                 root.append(_rows_to_xml(value.workers))
             if value.troubles is not None:
                 root.append(_troubles_to_xml(value.troubles))
+            if value.lane_rows is not None:
+                root.append(_lanes_to_xml(value.lane_rows))
             return root
         case AlertItem():
             return ET.Element(
@@ -164,6 +166,23 @@ def _value_to_xml(value: FeedElement, leader_epoch: int) -> ET.Element:
             return root
 
 
+def append_moves(root: ET.Element, moves: Iterable[MoveItem]) -> None:
+    """Add a `<move/>` for each."""
+    for move in moves:
+        x = ET.SubElement(root, _MOVE, lane=str(move.lane))
+        x.set("from", move.source)
+        x.set("to", move.target)
+        x.set("epoch", str(move.epoch))
+        x.set("delta_ms", format_number(move.delta_ms))
+        if move.topic != WorkerKind.NODE.topic:
+            x.set("topic", move.topic)
+
+
+def moves_from_xml(root: ET.Element) -> tuple[MoveItem, ...]:
+    """The moves in `root`. Raises BadStanza."""
+    return tuple(_move_from_xml(x) for x in root.iterfind(_MOVE))
+
+
 def _rows_to_xml(value: WorkerRows) -> ET.Element:
     root = ET.Element(_WORKERS, turn=str(value.turn), turns=str(value.turns))
     for row in value.rows:
@@ -174,6 +193,15 @@ def _rows_to_xml(value: WorkerRows) -> ET.Element:
             x.set(name, format_number(getattr(row, name)))
         x.set("state", row.state)
         for name in ("lanes", "rate_eps", "lag_events", "p99_ms", "capacity_eps"):
+            x.set(name, format_number(getattr(row, name)))
+    return root
+
+
+def _lanes_to_xml(value: LaneRows) -> ET.Element:
+    root = ET.Element(_LANES, turn=str(value.turn), turns=str(value.turns))
+    for row in value.rows:
+        x = ET.SubElement(root, _LANE, n=str(row.lane), node=row.node, state=row.state)
+        for name in ("lat", "lon", "rate_eps", "lag_events", "p99_ms"):
             x.set(name, format_number(getattr(row, name)))
     return root
 
@@ -264,7 +292,7 @@ def _value_from_xml(root: ET.Element) -> FeedElement:
             plan=parse_integer(root.get("plan"), "plan"),
             reason=parse_sentence(root.get("reason")),
             by=parse_sentence(root.get("by")),
-            moves=tuple(_move_from_xml(x) for x in root.iterfind(_MOVE)),
+            moves=moves_from_xml(root),
         )
     if root.tag == _FIGURES:
         shares = {
@@ -284,6 +312,7 @@ def _value_from_xml(root: ET.Element) -> FeedElement:
         fields |= {
             "workers": _rows_from_xml(root.find(_WORKERS)),
             "troubles": _troubles_from_xml(root.find(_TROUBLES)),
+            "lane_rows": _lanes_from_xml(root.find(_LANES)),
         }
         return FleetSummary(**fields, paused=root.get("paused") == "true")
     if root.tag == _ALERT:
@@ -351,11 +380,36 @@ _WHOLE = tuple(name for name in FleetSummary.figure_names() if name not in (*_RA
 def _rows_from_xml(root: ET.Element | None) -> WorkerRows | None:
     if root is None:
         return None
-    if len(root) > ROWS_LIMIT:
-        raise BadStanza(f"workers: more than {ROWS_LIMIT}")
-    turns = parse_integer(root.get("turns"), "turns", 1, ROWS_LIMIT)
-    turn = parse_integer(root.get("turn"), "turn", 0, turns - 1)
+    turn, turns = _share_from_xml(root, "workers")
     return WorkerRows(turn, turns, tuple(_row_from_xml(x) for x in root.iterfind(_WORKER)))
+
+
+def _lanes_from_xml(root: ET.Element | None) -> LaneRows | None:
+    if root is None:
+        return None
+    turn, turns = _share_from_xml(root, "lanes")
+    return LaneRows(turn, turns, tuple(_lane_from_xml(x) for x in root.iterfind(_LANE)))
+
+
+def _share_from_xml(root: ET.Element, name: str) -> tuple[int, int]:
+    """(turn, turns). Raises BadStanza, for too many rows, too."""
+    if len(root) > ROWS_LIMIT:
+        raise BadStanza(f"{name}: more than {ROWS_LIMIT}")
+    turns = parse_integer(root.get("turns"), "turns", 1, ROWS_LIMIT)
+    return parse_integer(root.get("turn"), "turn", 0, turns - 1), turns
+
+
+def _lane_from_xml(x: ET.Element) -> LaneRow:
+    return LaneRow(
+        lane=parse_integer(x.get("n"), "n"),
+        node=parse_optional_word(x.get("node"), "node"),
+        state=parse_word(x.get("state"), "state"),
+        lat=parse_number(x.get("lat"), "lat", -90, 90),
+        lon=parse_number(x.get("lon"), "lon", -180, 180),
+        rate_eps=parse_number(x.get("rate_eps"), "rate_eps"),
+        lag_events=parse_integer(x.get("lag_events"), "lag_events"),
+        p99_ms=parse_number(x.get("p99_ms"), "p99_ms"),
+    )
 
 
 def _severity_from_xml(x: ET.Element) -> Severity:

@@ -14,6 +14,8 @@ from agents.core.model.feeds import (
     FleetSummary,
     GeoItem,
     HotspotItem,
+    LaneRow,
+    LaneRows,
     LaneTrafficRow,
     MoveItem,
     PlacementFigures,
@@ -187,6 +189,17 @@ worker_rows = st.builds(
         max_size=4,
     ),
 )
+lane_rows = st.builds(
+    lambda turn, more, rows: LaneRows(turn, turn + more, tuple(rows)),
+    st.integers(0, 400),
+    st.integers(1, 400),
+    st.lists(
+        st.builds(
+            LaneRow, whole, st.just("") | words, words, _degrees, _degrees, amounts, whole, amounts
+        ),
+        max_size=4,
+    ),
+)
 trouble_rows = st.builds(
     TroubleRows,
     whole,
@@ -209,6 +222,7 @@ elements = st.one_of(
         paused=st.booleans(),
         workers=st.none() | worker_rows,
         troubles=st.none() | trouble_rows,
+        lane_rows=st.none() | lane_rows,
     ),
     st.builds(AlertItem, st.sampled_from(Severity), line_text, line_text),
     st.builds(
@@ -305,6 +319,7 @@ replies = st.builds(
     st.sampled_from(
         [(), ("next",), ("complete",), ("complete", "prev"), ("next", "prev", "complete")]
     ),
+    st.lists(moves, max_size=3).map(tuple),
 )
 refusals = st.builds(
     FormRefusal,

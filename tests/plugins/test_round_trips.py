@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from slixmpp.stanza import Iq, Presence
 
 from agents.core.events import AdHoc
-from agents.core.model.feeds import FeedItem
+from agents.core.model.feeds import FeedItem, MoveItem
 from agents.core.model.forms import (
     Field,
     FieldKind,
@@ -170,13 +170,16 @@ def test_a_dry_run_looks_as_the_documentation_says() -> None:
         form,
         (Remark(Mood.WARN, "It has changed."),),
         ("complete", "prev"),
+        (MoveItem(3, "iad-1", "ams-2", 0, 2.1),),
     )
     expected = """
     <command xmlns='http://jabber.org/protocol/commands' node='urn:geolane:operator:1#drain' sessionid='9f3a' status='executing'>
      <actions execute='complete'><prev/><complete/></actions><note type='warn'>It has changed.</note>
      <x xmlns='jabber:x:data' type='form'><title>drain iad-1</title><instructions>Read it.</instructions>
       <field var='FORM_TYPE' type='hidden'><value>urn:geolane:operator:1#drain</value></field>
-      <field var='text' type='fixed'><value>Lane 3 would go.</value></field></x></command>"""  # noqa: E501
+      <field var='text' type='fixed'><value>Lane 3 would go.</value></field></x>
+     <placement xmlns='urn:geolane:placement:1' total='1'>
+      <move lane='3' from='iad-1' to='ams-2' epoch='0' delta_ms='2.1'/></placement></command>"""  # noqa: E501
     sent = commands.make_answer(iq_with(commands.command_step_to_xml("x")), reply).xml[0]
     canonical = [ET.canonicalize(x, strip_text=True) for x in (ET.tostring(sent), expected)]
     assert plain(canonical[0]) == plain(canonical[1])

@@ -4,6 +4,7 @@ report, and nothing else."""
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from agents.core.fleet.fleet import Fleet, View
 from agents.core.fleet.placing_inputs import ArrivalRates
@@ -18,19 +19,33 @@ from agents.core.model.charts import (
     Sample,
     Thread,
 )
-from agents.core.model.feeds import CURRENT, FLEET, FeedItem, FleetSummary, WorkerRow, WorkerRows
+from agents.core.model.feeds import (
+    CURRENT,
+    FLEET,
+    FeedItem,
+    FleetSummary,
+    LaneRow,
+    LaneRows,
+    WorkerRow,
+    WorkerRows,
+)
 from agents.core.model.messages import Health, LaneLoad
 from agents.core.model.placement import State
-from agents.core.model.topology import WorkerKind, short_name
+from agents.core.model.topology import Partition, WorkerKind, short_name
 
 ROWS_AT_MOST = 50  # about 11 KB
+LANE_ROWS_AT_MOST = 200  # about 20 KB
 
 
 def lane_loads(fleet: Fleet, kind: WorkerKind = WorkerKind.NODE) -> dict[int, LaneLoad]:
     """The load of each lane, or of each partition of another kind, as its written owner reports
     it."""
+    return _loads_of(fleet, fleet.partitions_of(kind))
+
+
+def _loads_of(fleet: Fleet, partitions: Iterable[Partition]) -> dict[int, LaneLoad]:
     out: dict[int, LaneLoad] = {}
-    for p in fleet.partitions_of(kind):
+    for p in partitions:
         s = fleet.partitions[p]
         view = fleet.views.get(s.worker)
         if view is not None and view.telemetry is not None and s.state is not State.ORPHAN:
@@ -66,6 +81,7 @@ def summarise_fleet(
     *,
     paused: bool,
     workers: WorkerRows | None = None,
+    lane_rows: LaneRows | None = None,
 ) -> FleetSummary:
     """`now` is monotonic seconds."""
     nodes = [v for v in fleet.views.values() if v.spec.kind == WorkerKind.NODE]
@@ -89,6 +105,7 @@ def summarise_fleet(
         paused=paused,
         workers=workers,
         troubles=troubles.worst_rows(now),
+        lane_rows=lane_rows,
     )
 
 
@@ -119,6 +136,36 @@ def _worker_row(fleet: Fleet, view: View, lanes: int) -> WorkerRow:
         lag_events=sum(load.lag_events for load in loads),
         p99_ms=round(max((load.p99_ms for load in loads), default=0.0), 1),
         capacity_eps=fleet.statuses[view.spec.worker].capacity_eps,
+    )
+
+
+def lane_rows(fleet: Fleet, lat: Sequence[float], lon: Sequence[float], turn: int) -> LaneRows:
+    """The lanes of share `turn` (any whole number; it wraps around), by number; at most
+    LANE_ROWS_AT_MOST. `lat`, `lon`: where each lane's events arise; a lane without is left out."""
+    lanes = [p for p in fleet.partitions_of(WorkerKind.NODE) if p.n < len(lat)]
+    turns = max(1, -(-len(lanes) // LANE_ROWS_AT_MOST))
+    share = turn % turns
+    some = sorted(lanes, key=lambda p: p.n)[share * LANE_ROWS_AT_MOST :][:LANE_ROWS_AT_MOST]
+    loads = _loads_of(fleet, some)
+    return LaneRows(
+        share,
+        turns,
+        tuple(_lane_row(fleet, p, loads.get(p.n), lat[p.n], lon[p.n]) for p in some),
+    )
+
+
+def _lane_row(fleet: Fleet, p: Partition, load: LaneLoad | None, lat: float, lon: float) -> LaneRow:
+    s = fleet.partitions[p]
+    state = {State.ASSIGNED: "ok", State.RELEASING: "moving", State.ORPHAN: "orphan"}[s.state]
+    return LaneRow(
+        p.n,
+        short_name(s.worker) if s.state is not State.ORPHAN else "",
+        "stopped" if load is not None and load.fault and state == "ok" else state,
+        lat,
+        lon,
+        round(load.rate_eps, 1) if load else 0.0,
+        load.lag_events if load else 0,
+        round(load.p99_ms, 1) if load else 0.0,
     )
 
 

@@ -90,6 +90,31 @@ class WorkerRows:
 
 
 @dataclass(frozen=True, slots=True)
+class LaneRow:
+    """One lane in the feed `fleet`. `node`: its owner without prefix (`fra-1`), empty for an
+    orphan. `state`: ok, moving, orphan or stopped (its owner reports a fault). `lat`, `lon`: the
+    middle of where its events arise."""
+
+    lane: int
+    node: str
+    state: str
+    lat: float
+    lon: float
+    rate_eps: float
+    lag_events: int
+    p99_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class LaneRows:
+    """The lanes that one item carries, as WorkerRows."""
+
+    turn: int
+    turns: int
+    rows: tuple[LaneRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TroubleRow:
     """One trouble (core/fleet/troubles.py) in the feed `fleet`; it has lasted for `for_s`
     seconds."""
@@ -112,7 +137,8 @@ class TroubleRows:
 @dataclass(frozen=True, slots=True)
 class FleetSummary:
     """The fleet in numbers, once a second. Rates are events/s over all lanes. `p50_ms`, `p99_ms`:
-    of the slowest lane. `workers`, `troubles`: None from a coordinator that does not send them."""
+    of the slowest lane. `workers`, `troubles`, `lane_rows`: None from a coordinator that does not
+    send them."""
 
     nodes: int
     nodes_available: int
@@ -129,11 +155,13 @@ class FleetSummary:
     paused: bool = False
     workers: WorkerRows | None = None
     troubles: TroubleRows | None = None
+    lane_rows: LaneRows | None = None
 
     @classmethod
     def figure_names(cls) -> tuple[str, ...]:
         """The names of its numbers, `paused` among them."""
-        return tuple(name for name in cls.__slots__ if name not in ("workers", "troubles"))
+        rows = ("workers", "troubles", "lane_rows")
+        return tuple(name for name in cls.__slots__ if name not in rows)
 
 
 @dataclass(frozen=True, slots=True)

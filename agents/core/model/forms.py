@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from agents.core.model.feeds import MoveItem
+
 
 class FieldKind(StrEnum):
     """The field types of XEP-0004 3.3; a FIXED field is text to read."""
@@ -78,7 +80,8 @@ class Remark:
 @dataclass(frozen=True, slots=True)
 class FormReply:
     """One stage of a dialog. `actions`: the actions that are allowed next (`next`, `complete`,
-    `prev`), the default first; `cancel` is always allowed."""
+    `prev`), the default first; `cancel` is always allowed. `moves`: what a dry run would move, for
+    programs that draw it; their `epoch` is 0."""
 
     command: str
     session: str
@@ -86,6 +89,7 @@ class FormReply:
     form: Form | None = None
     remarks: tuple[Remark, ...] = ()
     actions: tuple[str, ...] = ()
+    moves: tuple[MoveItem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from agents.core.fleet.queries import PendingQueries
 from agents.core.fleet.rewinds import Rewinds
 from agents.core.fleet.rollout import Rollout
 from agents.core.fleet.tuner import Tuner
+from agents.core.model.feeds import MoveItem
 from agents.core.model.placement import drain_intent
 from agents.core.model.topology import WorkerKind
 from agents.core.operators import look
@@ -95,7 +96,8 @@ class Context:
 class Dry:
     """A change that waits to be confirmed. `text`: the predicted effect. `act`: does it; it gets
     the context of the confirmation. `lanes`, `nodes` (accounts): what it is about, for `history`,
-    and what the prediction rests on. `rests`: what else the prediction rests on."""
+    and what the prediction rests on. `rests`: what else the prediction rests on. `moves`: the lanes
+    that it would move, for those who draw them."""
 
     title: str
     text: str
@@ -103,6 +105,7 @@ class Dry:
     lanes: tuple[int, ...] = ()
     nodes: tuple[str, ...] = ()
     rests: Callable[[Context], object] = lambda c: None
+    moves: tuple[MoveItem, ...] = ()
 
     def rests_on(self, c: Context) -> object:
         """A value that must be the same at the confirmation: where its lanes are; without lanes,

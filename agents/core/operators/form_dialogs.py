@@ -292,6 +292,7 @@ class Dialogs:
             ),
             remarks,
             ("complete", *back),
+            result.moves,
         )
 
     def _ask_for_arguments(self, dialog: _Dialog, c: Context, *remarks: Remark) -> FormReply:

@@ -16,7 +16,7 @@ from agents.core.fleet.fleet import View
 from agents.core.fleet.incidents import format_partitions
 from agents.core.fleet.placing_inputs import FleetChange, Target
 from agents.core.fleet.summary import health_word, summarise_fleet
-from agents.core.model.feeds import FleetSummary
+from agents.core.model.feeds import FleetSummary, MoveItem
 from agents.core.model.messages import DrainCommand, ResumeCommand
 from agents.core.model.placement import PAUSE, Intent, State, drain_intent
 from agents.core.model.plan import Scored
@@ -149,6 +149,21 @@ def _describe_effect(scored: Scored, only: frozenset[str] | None = None) -> str:
     )
 
 
+def _moves_of(scored: Scored, only: frozenset[str] | None = None) -> tuple[MoveItem, ...]:
+    """The moves of a plan as they are published, without an epoch."""
+    return tuple(
+        MoveItem(
+            m.lane,
+            short_name(scored.workers[m.frm]),
+            short_name(scored.workers[m.to]),
+            0,
+            m.delta_ms,
+        )
+        for m in scored.plan.moves
+        if only is None or m.reason in only
+    )
+
+
 def _plan_without_node(c: Context, view: View) -> Scored:
     """The plan with that worker drained. Raises OperatorError when no other one of its kind takes
     its partitions."""
@@ -193,7 +208,8 @@ def _predict_drain(c: Context, args: Sequence[str]) -> Dry:
         )
         yield Write(intents={drain_intent(worker): intent}, then=then)
 
-    return Dry(f"drain {name}", text, drain_node, nodes=(worker,))
+    moves = _moves_of(scored, MUST) if view.spec.kind.planned else ()
+    return Dry(f"drain {name}", text, drain_node, nodes=(worker,), moves=moves)
 
 
 def _predict_resume(c: Context, args: Sequence[str]) -> Dry:
@@ -281,7 +297,10 @@ def _predict_move(c: Context, args: Sequence[str]) -> Dry:
             {p: Target(worker, f"asked by {done.nick}", done.jid, delta)}, done.now_ms
         )
 
-    return Dry(f"move {p.n} {name}", text, move_lane, lanes=(p.n,), nodes=(s.worker, worker))
+    moves = (MoveItem(p.n, frm, name, 0, delta),)
+    return Dry(
+        f"move {p.n} {name}", text, move_lane, lanes=(p.n,), nodes=(s.worker, worker), moves=moves
+    )
 
 
 def _predict_rebalance(c: Context, args: Sequence[str]) -> Dry:
@@ -309,7 +328,8 @@ def _predict_rebalance(c: Context, args: Sequence[str]) -> Dry:
         f"Rebalance now: {counted(len(scored.plan.moves), 'lane')} would move.\n"
         f"{_describe_effect(scored)}"
     )
-    return Dry("rebalance", text, rebalance_lanes, lanes=tuple(m.lane for m in scored.plan.moves))
+    lanes = tuple(m.lane for m in scored.plan.moves)
+    return Dry("rebalance", text, rebalance_lanes, lanes=lanes, moves=_moves_of(scored))
 
 
 def _predict_pause(c: Context, args: Sequence[str]) -> Dry:

@@ -7,10 +7,25 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from agents.core import events as ev
-from agents.core.fleet.summary import ROWS_AT_MOST, fleet_item, worker_rows
-from agents.core.model.feeds import FLEET, FeedItem, FleetSummary, WorkerRow, WorkerRows
+from agents.core.fleet.summary import (
+    LANE_ROWS_AT_MOST,
+    ROWS_AT_MOST,
+    fleet_item,
+    lane_rows,
+    worker_rows,
+)
+from agents.core.model.feeds import (
+    FLEET,
+    FeedItem,
+    FleetSummary,
+    LaneRow,
+    LaneRows,
+    WorkerRow,
+    WorkerRows,
+)
 from agents.core.model.messages import Arrival, Telemetry
 from agents.core.model.placement import Intent, drain_intent
+from agents.core.model.topology import WorkerKind
 from plugins import namespaces as ns
 from plugins.feeds import item_from_entry, item_to_entry
 from tests.core.world import World
@@ -101,9 +116,45 @@ def test_a_large_fleet_goes_round_in_shares() -> None:
     assert second.turn == (first.turn + 1) % 3
 
 
+def test_lanes_go_round_in_shares_with_their_owners() -> None:
+    world = World(nodes=3, lanes=2 * LANE_ROWS_AT_MOST + 7)
+    world.fair(8)
+    fleet = world.core.fleet
+    places = world.core.placing.inputs.places
+    shares = [lane_rows(fleet, places.lat, places.lon, turn) for turn in range(3)]
+    assert {(s.turn, s.turns) for s in shares} == {(0, 3), (1, 3), (2, 3)}
+    rows = [r for s in shares for r in s.rows]
+    assert [r.lane for r in rows] == list(range(2 * LANE_ROWS_AT_MOST + 7))
+    assert {r.state for r in rows} == {"ok"}
+    owned = {p.n: s.worker for p, s in fleet.partitions.items() if p.topic == "main/events.lanes"}
+    assert {r.lane: f"node-{r.node}" for r in rows} == owned
+    assert list(lane_rows(fleet, places.lat[:5], places.lon[:5], 0).rows) == rows[:5]
+
+
+def test_an_orphan_has_no_node_and_a_faulty_lane_has_stopped() -> None:
+    world = World(nodes=2, lanes=4)
+    fresh = published(world).lane_rows
+    assert fresh is not None
+    assert {(r.node, r.state) for r in fresh.rows} == {("", "orphan")}
+    world.fair(8)
+    worker = world.core.fleet.partitions[WorkerKind.NODE.partition(2)].worker
+    telemetry = world.core.fleet.views[worker].telemetry
+    assert telemetry is not None
+    lanes = tuple(replace(x, fault="disk full") if x.n == 2 else x for x in telemetry.lanes)
+    world.tell(ev.TelemetryIn(worker, replace(telemetry, seq=telemetry.seq + 1, lanes=lanes)))
+    rows = published(world).lane_rows
+    assert rows is not None
+    assert {r.lane: r.state for r in rows.rows} == {0: "ok", 1: "ok", 2: "stopped", 3: "ok"}
+
+
 def test_an_item_stays_small() -> None:
-    full = replace(FIGURES, workers=WorkerRows(0, 4, (ROW,) * ROWS_AT_MOST))
-    assert len(ET.tostring(item_to_entry(fleet_item(full, 4), datetime.now(UTC)))) < 14_000
+    lane = LaneRow(12_345, "germanywestcentral-12", "stopped", -50.123, -108.682, 1234.5, 99, 310.4)
+    full = replace(
+        FIGURES,
+        workers=WorkerRows(0, 4, (ROW,) * ROWS_AT_MOST),
+        lane_rows=LaneRows(0, 9, (lane,) * LANE_ROWS_AT_MOST),
+    )
+    assert len(ET.tostring(item_to_entry(fleet_item(full, 4), datetime.now(UTC)))) < 44_000
 
 
 def test_readers_and_coordinators_of_before_understand_each_other() -> None:

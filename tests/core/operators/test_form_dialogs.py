@@ -202,6 +202,9 @@ def test_a_drain_by_form_shows_the_dry_run_and_does_it_on_completion(w: World) -
     assert dry.status is Status.EXECUTING
     assert dry.actions[0] == "complete"
     assert "RTT an event" in text(dry)
+    assert {m.lane for m in dry.moves} == {p.n for p in w.core.fleet.owned_by(worker)}
+    assert {m.source for m in dry.moves} == {name}
+    assert name not in {m.target for m in dry.moves}
     w.kafka_step()
     assert not w.intents, "a dry run changes nothing"
     done = step(do(w, "drain", session=asked.session, action="complete"))
