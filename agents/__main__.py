@@ -75,6 +75,7 @@ for command in (
     servers.provision,
     servers.install_units,
     servers.doctor,
+    servers.live_page,
     nodes.nodes,
     nodes.invite,
     servers.settings_group,

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from agents.base.errors import SettingsError
 from agents.cli.options import FILE, FOLDER, RESET, SET, settings_option
 
 
@@ -35,6 +36,27 @@ def install_units(root: Path, settings: Path | None, user: bool) -> None:
 
     for line in install.run(root.absolute(), settings, user=user):
         click.echo(line)
+
+
+@click.command("live-page")
+@click.argument("folder", type=FOLDER)
+@click.option("--domain", required=True, help="The XMPP domain of people, such as example.org.")
+@click.option(
+    "--websocket",
+    default="/ws",
+    show_default=True,
+    help="Address for XMPP over WebSocket, such as wss://xmpp.example.org/ws, or its path on the "
+    "page's own host.",
+)
+def live_page(folder: Path, domain: str, websocket: str) -> None:
+    """Write the live page of a fleet into FOLDER, for any web server to serve."""
+    from agents.local.servers.livepage import LivePlace, install_live_page
+
+    if not install_live_page(folder, LivePlace(domain, websocket)):
+        raise SettingsError(
+            "the page's libraries are not installed: run agents/local/servers/install.sh"
+        )
+    click.echo(f"{folder}: serve this folder; it is opened by {folder / 'index.html'}")
 
 
 @click.command()

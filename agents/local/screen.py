@@ -39,7 +39,8 @@ def print_step(text: str) -> None:
 def describe_joining(stack: Stack) -> str:
     """How to join the room with a browser or any XMPP client."""
     xmpp, name = stack.base.xmpp, OPERATOR
-    web = f"browser   {stack.servers.web}\n" if stack.servers.web else ""
+    pages = (("browser", stack.servers.web), ("live map", stack.servers.live))
+    web = "".join(f"{what:<9} {address}\n" for what, address in pages if address)
     return (
         f"{web}room      {xmpp.room}      (write !help there)\n"
         f"bot       {xmpp.coordinator}      (write help to it; forms: {xmpp.coordinator}/leader)\n"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what a fresh Debian 12 lacks, each thing once, and says what it does: Debian packages (as root or by sudo), the virtual
-# environment in .venv, Kafka's jars in .local/kafka, the web chat in .local/converse; run by root, also the system user geolane-kafka,
+# environment in .venv, Kafka's jars in .local/kafka, the web chat in .local/converse, the live page's libraries in .local/live; run by root, also the system user geolane-kafka,
 # since no server runs as root. Nothing else outside the project's folder is touched.
 #   install.sh [EXTRAS]     EXTRAS: extras of pyproject.toml, comma separated: "test" for example
 #   install.sh docs         and, for `make docs`, mermaid in .local/mermaid
@@ -47,7 +47,9 @@ axe=.local/axe/axe.min.js
 mermaid=.local/mermaid/mermaid.min.js
 case ",$extras," in *,test,*) ;; *) axe=.;; esac # the tests' alone
 case ",$extras," in *,test,* | *,docs,*) ;; *) mermaid=.;; esac
-[ -e "$chat" ] && [ -e "$axe" ] && [ -e "$mermaid" ] || need npm npm
+live_sums=agents/local/servers/live/packages.sha512
+live=.local/live/.complete-$(cksum <$live_sums | cut -d' ' -f1)
+[ -e "$chat" ] && [ -e "$axe" ] && [ -e "$live" ] && [ -e "$mermaid" ] || need npm npm
 case ",$extras," in *,test,*) need chromium chromium; need spin spin; need gcc gcc; need g++ g++; need systemd systemd-analyze; need libc6-dev /usr/include/stdio.h; need prometheus promtool;; esac
 python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || missing="$missing python3-venv"
 
@@ -182,6 +184,17 @@ if [ ! -e "$chat" ]; then
   bring converse.js .local/converse/served LICENSE COPYRIGHT \
     dist/converse.min.js dist/converse.min.css dist/emoji.json dist/images/favicon.ico dist/webfonts
   touch "$chat"
+fi
+if [ ! -e "$live" ]; then
+  say "the live page's libraries and coastlines (8 MB), into .local/live"
+  rm -rf .local/live
+  sums=$live_sums
+  bring strophe.js .local/live/strophe.js LICENSE.txt dist/strophe.esm.js
+  bring ol .local/live/ol LICENSE.md dist/ol.js ol.css
+  bring uplot .local/live/uplot LICENSE dist/uPlot.esm.js dist/uPlot.min.css
+  bring world-atlas .local/live/world-atlas LICENSE land-50m.json
+  sums=agents/local/servers/web/packages.sha512
+  touch "$live"
 fi
 if [ ! -e "$axe" ]; then
   say "axe-core, which checks the web chat in the tests, into .local/axe"

@@ -26,7 +26,11 @@ from agents.local.servers.delays import Delays, DistantBroker
 from agents.local.servers.endings import Endings, Logs
 from agents.local.servers.flink_cluster import FlinkCluster, is_flink_installed
 from agents.local.servers.folder import RunFolder, default_folder
+<<<<<<< HEAD
 from agents.local.servers.install import install_part
+=======
+from agents.local.servers.livepage import LivePlace, install_live_page
+>>>>>>> 5afcc34 (Live page: a first whole path (login, feeds, map, charts, tables, commands by forms), served beside the chat page)
 from agents.settings import ACCOUNT, Ejabberd, Kafka, Settings, Xmpp, read_secret
 from ejabberd.provision import Person, provision_server
 from ejabberd.server import Server
@@ -39,9 +43,10 @@ _log = log.get_logger("embedded.servers")
 
 @dataclass(slots=True)
 class Servers:
-    """`kafka`, `xmpp` and `ejabberd` (the admin API) say how to reach them; `web` is the chat
-    page's address. `broker` and `server` are None if the servers are not ours, `web` if no page is
-    served, `flink` if no Flink of ours is wanted, `proxy` if nothing is delayed."""
+    """`kafka`, `xmpp` and `ejabberd` (the admin API) say how to reach them; `web` and `live` are
+    the addresses of the chat page and the live page. `broker` and `server` are None if the servers
+    are not ours, `web` and `live` if no page is served, `flink` if no Flink of ours is wanted,
+    `proxy` if nothing is delayed."""
 
     kafka: Kafka
     xmpp: Xmpp
@@ -51,6 +56,7 @@ class Servers:
     flink: FlinkCluster | None = None
     proxy: DelayProxy | None = None
     web: str | None = None
+    live: str | None = None
     endings: Endings | None = None
     _held: set[str] = field(default_factory=set)
     _logs: dict[str, Logs] = field(default_factory=dict)
@@ -145,10 +151,18 @@ class Servers:
         say(f"ejabberd at 127.0.0.1:{server.c2s_port}: accounts, room and feeds are ready")
         if not web:
             await asyncio.to_thread(webchat.clear_folder, server.web)
-        elif await asyncio.to_thread(webchat.install_page, server.web, DOMAIN, self.xmpp.room):
+            return
+        if await asyncio.to_thread(webchat.install_page, server.web, DOMAIN, self.xmpp.room):
             self.web = f"http://127.0.0.1:{server.http_port}/"
         else:
             say("no web chat: converse.js is missing; run: make install")
+        names = ("127.0.0.1", "localhost")
+        sockets = tuple(f"ws://{name}:{server.http_port}" for name in names)
+        place = LivePlace(DOMAIN, "/ws", sockets)
+        if await asyncio.to_thread(install_live_page, server.web / "live", place):
+            self.live = f"http://127.0.0.1:{server.http_port}/live/"
+        else:
+            say("no live page: its libraries are missing; run: make install")
 
     async def _start_flink(self, folder: RunFolder, say: PrintLine) -> None:
         if not await asyncio.to_thread(is_flink_installed):
