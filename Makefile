@@ -7,7 +7,7 @@ PY := .venv/bin/python
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' Makefile
 
-install:  ## Debian packages, .venv, Kafka's jars, the web chat: each once
+install:  ## Debian packages, .venv, Kafka's jars, the web chat, the live page's libraries: each once
 	@sh agents/local/servers/install.sh
 
 run: install  ## servers, ten nodes, a replayed stream, shown live (Ctrl-C stops all)

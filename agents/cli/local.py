@@ -110,7 +110,7 @@ from agents.cli.options import FILE, FOLDER, SET
     type=click.IntRange(1, 65535),
     help="Serve metrics on 127.0.0.1: the coordinator's on PORT, each worker's on the next.",
 )
-@click.option("--no-web", is_flag=True, help="Serve no chat page.")
+@click.option("--no-web", is_flag=True, help="Serve no chat page and no live page.")
 def up(**options: Any) -> None:  # Any: click hands over what is declared above; Options checks it
     """Run everything on this machine: servers, agents, a replayed stream; show it live."""
     from agents.local import up as embedded

@@ -1,5 +1,5 @@
-"""Debian's Chromium, driven by playwright: the chat page as a person uses it, and all that it asked
-for, said and was refused."""
+"""Debian's Chromium, driven by playwright: the chat page and the live page as a person uses them,
+and all that they asked for, said and were refused."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ import warnings
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, Locator, Page, async_playwright, expect
 
+from agents.local.servers.folder import PROJECT
+
+AXE = PROJECT / ".local" / "axe" / "axe.min.js"
 CHROMIUM = "/usr/bin/chromium"
 # Nothing of Google's is asked for; no sandbox, since root has none.
 FLAGS = [
@@ -23,9 +26,19 @@ FLAGS = [
     "--disable-sync",
 ]
 WAIT_MS = 40_000
+PIXELS = """name => {
+    const of = getComputedStyle(document.body).getPropertyValue("--" + name).trim();
+    const want = [1, 3, 5].map(i => parseInt(of.slice(i, i + 2), 16));
+    const c = document.querySelector("canvas.fleet");
+    const { data } = c.getContext("2d").getImageData(0, 0, c.width, c.height);
+    let n = 0;
+    for (let i = 0; i < data.length; i += 4)
+        n += data[i + 3] > 200 && want.every((v, k) => Math.abs(v - data[i + k]) < 12);
+    return n;
+}"""
 
 
-class ChatPage:
+class PageOfOurs:
     """One tab. `asked`: each URL that the page asked for; `complaints`: errors and warnings of its
     console."""
 
@@ -51,6 +64,24 @@ class ChatPage:
         await self.page.get_by_label("Password").fill(password)
         await self.page.get_by_role("button", name="Log in").click()
 
+    async def state(self, text: str | re.Pattern[str]) -> None:
+        """Wait until the bar at the top says so."""
+        await expect(self.page.get_by_role("status").first).to_contain_text(text, timeout=WAIT_MS)
+
+    async def inaccessible(self) -> list[str]:
+        """What axe-core finds: rules of WCAG 2.2 A and AA and its good practice, contrast among
+        them."""
+        await self.page.evaluate(AXE.read_text("utf-8"))
+        found: list[str] = await self.page.evaluate(
+            "axe.run().then(r => r.violations.flatMap(v => v.nodes.map(n => `${v.id}: "
+            "${n.html.slice(0, 200)}`)))"
+        )
+        return found
+
+
+class ChatPage(PageOfOurs):
+    """The chat page."""
+
     async def in_room(self) -> None:
         """Wait until the room can be written in."""
         await expect(self.page.get_by_label("Message to")).to_be_editable(timeout=WAIT_MS)
@@ -66,9 +97,31 @@ class ChatPage:
             timeout=within_ms
         )
 
-    async def state(self, text: str | re.Pattern[str]) -> None:
-        """Wait until the bar at the top says so."""
-        await expect(self.page.get_by_role("status").first).to_contain_text(text, timeout=WAIT_MS)
+
+class LivePage(PageOfOurs):
+    """The live page."""
+
+    async def shows_fleet(self) -> None:
+        """Wait until nodes and lanes are shown."""
+        await expect(self.page.locator("#lanes tbody tr").first).to_be_visible(timeout=WAIT_MS)
+
+    def worker(self, name: str) -> Locator:
+        """The row of a worker."""
+        return self.page.locator(
+            "#workers tbody tr", has=self.page.get_by_role("rowheader", name=name, exact=True)
+        )
+
+    async def click_node(self, name: str) -> None:
+        """Click it on the map, where it is drawn now."""
+        await self.page.locator("#map").scroll_into_view_if_needed()
+        nodes = await self.page.evaluate("document.getElementById('map').nodesDrawn()")
+        x, y = next((x, y) for x, y, which in nodes if which == f"node-{name}")
+        await self.page.locator("#map").click(position={"x": x, "y": y})
+
+    async def pixels(self, colour: str) -> int:
+        """How many pixels of the map have about the colour of this name (page.css)."""
+        count: int = await self.page.evaluate(PIXELS, colour)
+        return count
 
 
 @asynccontextmanager

@@ -11,14 +11,12 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, expect
 
-from agents.local.servers.folder import PROJECT
 from agents.settings import read_secret
 from tests.stack.browser import ChatPage, chromium, closed
 from tests.stack.conftest import Running
 
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="package")]
 OPERATOR = "operator@geolane.test"
-AXE = PROJECT / ".local" / "axe" / "axe.min.js"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="package")
@@ -44,22 +42,11 @@ def password(running: Running) -> str:
     return read_secret(str(running.stack.folder.secrets / "operator"))
 
 
-async def inaccessible(chat: ChatPage) -> list[str]:
-    """What axe-core finds: rules of WCAG 2.2 A and AA and its good practice, contrast among
-    them."""
-    await chat.page.evaluate(AXE.read_text("utf-8"))
-    found: list[str] = await chat.page.evaluate(
-        "axe.run().then(r => r.violations.flatMap(v => v.nodes.map(n => `${v.id}: "
-        "${n.html.slice(0, 200)}`)))"
-    )
-    return found
-
-
 async def test_one_logs_in_asks_and_is_answered_and_nothing_leaves_the_machine(
     running: Running, chat: ChatPage
 ) -> None:
     page, word = chat.page, password(running)
-    assert await inaccessible(chat) == []
+    assert await chat.inaccessible() == []
     await chat.log_in(OPERATOR, word)
     await chat.in_room()
     await chat.state(f"{OPERATOR}: connected")
@@ -72,9 +59,9 @@ async def test_one_logs_in_asks_and_is_answered_and_nothing_leaves_the_machine(
     await expect(drawn).to_be_visible(timeout=30_000)
     await expect(drawn).to_have_js_property("complete", value=True)
     assert await drawn.evaluate("image => image.naturalWidth") > 300
-    assert await inaccessible(chat) == []
+    assert await chat.inaccessible() == []
     await page.emulate_media(color_scheme="dark")
-    assert await inaccessible(chat) == []
+    assert await chat.inaccessible() == []
     kept = await page.evaluate(
         "JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie, location.href])"
     )

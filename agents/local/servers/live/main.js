@@ -132,7 +132,7 @@ function drawState(now) {
         say(`The connection was lost (${waiting.why}). ${left ? `Connecting again in ${left} s` : "Connecting again ..."}`);
     } else if (silent === null) say("Nothing heard yet: does a coordinator lead?");
     else if (silent > STALE_MS) say("Connected, but nothing is heard: does a coordinator lead?");
-    else say(fleet.figures.paused ? "Live; the planner is paused" : "Live");
+    else say(`Live as ${session.jid}`);
     write($("#old"), silent !== null && silent > STALE_MS ? `These figures are old: ${heard}.` : "");
 }
 

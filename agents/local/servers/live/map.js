@@ -41,6 +41,7 @@ export class FleetMap {
             controls: [new ol.control.Zoom()],
             view: new ol.View({ projection: "EPSG:4326", center: [0, 25], zoom: 1, minZoom: 0, maxZoom: 9, extent: [-200, -89, 200, 89], constrainOnlyCenter: true }),
         });
+        target.nodesDrawn = () => this.seen; // for scripts and tests
         this.map.on("click", (event) => this.onPick(this.nodeAt(event.pixel)));
         this.map.on("pointermove", (event) => {
             const name = event.dragging ? "" : this.nodeAt(event.pixel);
