@@ -32,7 +32,7 @@ export class Charts {
                     cursor: { drag: { x: false, y: false } },
                     scales: { y: { range: (_plot, _low, high) => [0, Math.max(1, (high ?? 0) * 1.1)] } },
                     axes: [
-                        { stroke: ink, grid, ticks: grid },
+                        { stroke: ink, grid, ticks: grid, space: 70, values: (_plot, values) => values.map((v) => new Date(v * 1000).toLocaleTimeString("en-GB")) },
                         { stroke: ink, grid, ticks: grid, size: 56, values: (_plot, values) => values.map((v) => (v < 10 ? String(v) : format(v))) },
                     ],
                     series: [

@@ -2,9 +2,10 @@
 const CHANGED_MAY = ["drain", "resume"];
 
 export class Commands {
-    /** `panel`: the element; `step`: Session.step; `plan`: called with the moves to draw, [] when it is over. */
-    constructor(panel, plan) {
+    /** `panel`: the element; `step`: as Session.step; `plan`: called with the moves to draw, [] when it is over. */
+    constructor(panel, step, plan) {
         this.panel = panel;
+        this.step = step;
         this.plan = plan;
         this.may = new Set();
         this.form = panel.querySelector("form");

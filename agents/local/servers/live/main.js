@@ -13,10 +13,14 @@ const [login, live, leave] = ["#login", "#live", "#leave"].map($);
 const enter = login.querySelector("button");
 const SIGNS = { move: "→", hotspot: "◎", info: "i", warning: "!", critical: "‼", calm: "✓" };
 const NEWS_SHOWN = 100;
+const DRAW_MS = 250;
+const TABLES_MS = 1_000;
 const LEGEND = [["ok", "at work"], ["busy", "over 60 %"], ["heavy", "over 85 %"], ["idle", "idle"], ["away", "draining"], ["unwell", "unwell"], ["gone", "gone"]];
 const LINES = [["ok", "lane"], ["moving", "moving"], ["behind", "more than 10 s behind"], ["still", "stands still"]];
 
-let session, fleet, map, charts, commands, tables, waiting, dirty;
+let session, fleet, map, charts, commands, tables, dirty;
+let waiting = null; // what is said while there is no connection
+let tablesAt = 0;
 
 // ---- logging in ----
 
@@ -33,7 +37,7 @@ login.addEventListener("submit", (event) => {
         item: take,
         bad: (why) => fleet.noteBad(why),
         online,
-        waiting: (why, at) => (waiting = { why, at }),
+        waiting: (why, ms) => (waiting = `The connection was lost (${why}). Connecting again in ${Math.ceil(ms / 1000)} s ...`),
         refused,
         ended: () => location.reload(), // nothing of this session stays
     });
@@ -61,7 +65,6 @@ function online() {
         live.hidden = leave.hidden = false;
         $("#map").focus({ preventScroll: true });
     }
-    commands.end();
     offer();
     dirty = true;
 }
@@ -116,6 +119,8 @@ function draw() {
     drawBindings();
     drawPicked();
     map.update(fleet, now);
+    if (now - tablesAt < TABLES_MS) return void (dirty = true);
+    tablesAt = now;
     charts.update(fleet.series);
     tables.workers.update([...fleet.workers.rows.values()], now);
     tables.lanes.update([...fleet.lanes.rows.values()], now);
@@ -126,11 +131,9 @@ function drawState(now) {
     if (live.hidden) return;
     const silent = fleet.silentMs(now);
     const heard = silent === null ? "" : `last heard ${age(silent)} ago`;
-    live.classList.toggle("stale", waiting != null || silent === null || silent > STALE_MS);
-    if (waiting) {
-        const left = Math.max(0, Math.ceil((waiting.at - now) / 1000));
-        say(`The connection was lost (${waiting.why}). ${left ? `Connecting again in ${left} s` : "Connecting again ..."}`);
-    } else if (silent === null) say("Nothing heard yet: does a coordinator lead?");
+    live.classList.toggle("stale", waiting !== null || silent === null || silent > STALE_MS);
+    if (waiting) say(waiting);
+    else if (silent === null) say("Nothing heard yet: does a coordinator lead?");
     else if (silent > STALE_MS) say("Connected, but nothing is heard: does a coordinator lead?");
     else say(`Live as ${session.jid}`);
     write($("#old"), silent !== null && silent > STALE_MS ? `These figures are old: ${heard}.` : "");
@@ -256,8 +259,7 @@ function legendEntry(text, paint) {
 const coast = await fetch("lib/world-atlas/land-50m.json").then((answer) => (answer.ok ? answer.json() : null), () => null); // the map works without
 map = new FleetMap($("#map"), $("#flights"), coast, pick);
 charts = new Charts($("#charts"));
-commands = new Commands($("#command"), (moves) => map.showPlan(moves));
-commands.step = (command, what) => session.step(command, what);
+commands = new Commands($("#command"), (command, what) => session.step(command, what), (moves) => map.showPlan(moves));
 const drain = {
     title: "command",
     text: (w) => (w.state.startsWith("drain") ? "Resume" : "Drain"),
@@ -275,6 +277,6 @@ tables = {
 };
 drawLegend();
 $("#fit").addEventListener("click", () => map.fit());
-setInterval(draw, 250);
+setInterval(draw, DRAW_MS);
 document.addEventListener("visibilitychange", draw);
 enter.disabled = false;

@@ -31,7 +31,7 @@ export class FleetMap {
         this.calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
         this.readColours();
         const land = new ol.layer.Vector({
-            source: new ol.source.Vector({ features: coast ? new ol.format.TopoJSON().readFeatures(coast) : [] }),
+            source: new ol.source.Vector({ wrapX: false, features: coast ? new ol.format.TopoJSON().readFeatures(coast) : [] }),
             style: () => this.landStyle,
         });
         this.layer = new ol.layer.Layer({ render: (frame) => this.draw(frame) });
@@ -39,7 +39,7 @@ export class FleetMap {
             target,
             layers: [land, this.layer],
             controls: [new ol.control.Zoom()],
-            view: new ol.View({ projection: "EPSG:4326", center: [0, 25], zoom: 1, minZoom: 0, maxZoom: 9, extent: [-200, -89, 200, 89], constrainOnlyCenter: true }),
+            view: new ol.View({ projection: "EPSG:4326", center: [0, 25], zoom: 1, maxZoom: 9, showFullExtent: true }),
         });
         target.nodesDrawn = () => this.seen; // for scripts and tests
         this.map.on("click", (event) => this.onPick(this.nodeAt(event.pixel)));
@@ -88,6 +88,7 @@ export class FleetMap {
     /** Move the view to the whole fleet. */
     fit() {
         this.fitted = true;
+        this.map.updateSize();
         const points = [...[...this.sites.values()].map((s) => s.at), ...this.lanes.map((l) => [l.lon, l.lat])];
         if (points.length) this.map.getView().fit(ol.extent.boundingExtent(points), { padding: [40, 60, 40, 40], maxZoom: 6 });
     }
@@ -147,6 +148,7 @@ export class FleetMap {
         const spots = new Map();
         const paths = Object.fromEntries(LANE_SIGNS.map((sign) => [sign, [new Path2D(), new Path2D()]]));
         const chosen = new Path2D();
+        const world = this.to(360, 0)[0] - this.to(0, 0)[0];
         for (const lane of this.lanes) {
             const sign = laneSign(lane);
             const [x, y] = this.to(lane.lon, lane.lat);
@@ -155,8 +157,15 @@ export class FleetMap {
             const [lines, origins] = paths[sign];
             if (there && (this.inView([x, y]) || this.inView(there))) {
                 const line = lane.node === this.picked && this.picked ? chosen : lines;
+                // The shorter way round the earth leaves the map at one side and comes back at the other.
+                const apart = lane.lon - this.spots.get(lane.node).site.at[0];
+                const turn = Math.abs(apart) > 180 ? world * Math.sign(apart) : 0;
                 line.moveTo(x, y);
-                line.lineTo(there[0], there[1]);
+                line.lineTo(there[0] + turn, there[1]);
+                if (turn) {
+                    line.moveTo(x - turn, y);
+                    line.lineTo(there[0], there[1]);
+                }
             }
             const r = sign === "still" ? 3 : 1.5;
             origins.rect(x - r, y - r, 2 * r, 2 * r);

@@ -24,7 +24,7 @@ export class Refused extends Error {
 
 export class Session {
     /**
-     * `place`: {fleet, websocket}. `on`: {item(value, ageMs), bad(why), online(), waiting(why, atMs), refused(why), ended()}.
+     * `place`: {fleet, websocket}. `on`: {item(value, ageMs), bad(why), online(), waiting(why, ms), refused(why), ended()}.
      */
     constructor(place, on) {
         this.place = place;
@@ -73,10 +73,11 @@ export class Session {
     }
 
     async begin(connection) {
+        clearTimeout(this.timer);
         connection.addHandler((message) => this.handleMessage(message), null, "message", null, null, this.service);
         connection.send($pres().c("priority").t("-1")); // chats go to the person's other clients
         for (const [feed, newest] of Object.entries(FEEDS)) await this.subscribe(feed, newest);
-        clearTimeout(this.timer);
+        if (connection !== this.connection || this.over || this.closed) return;
         this.failures = 0;
         this.wasOnline = true;
         this.heard = Date.now();
@@ -108,7 +109,7 @@ export class Session {
         if (!this.wasOnline) return this.refuse(`No connection: ${why}.`);
         const longest = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** Math.min(this.failures++, 10));
         const wait = 200 + Math.random() * (longest - 200);
-        this.on.waiting(why, Date.now() + wait);
+        this.on.waiting(why, wait);
         this.timer = setTimeout(() => this.connect(), wait);
     }
 
@@ -177,7 +178,7 @@ export class Session {
         this.heard = Date.now();
         const kept = message.getElementsByTagNameNS("urn:xmpp:delay", "delay").length > 0;
         const feed = items.getAttribute("node");
-        if (feed in FEEDS) for (const item of [...items.children].slice(0, 100)) if (item.localName === "item") this.readItem(feed, item, kept);
+        if (Object.hasOwn(FEEDS, feed)) for (const item of [...items.children].slice(0, 100)) if (item.localName === "item") this.readItem(feed, item, kept);
         return true;
     }
 
