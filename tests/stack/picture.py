@@ -1,5 +1,6 @@
-"""Makes docs/webchat.png and docs/live.svg anew: ten nodes, a replay of 1,000 events/s, one
-conversation in the chat page, in which a node is killed, and the live view afterwards.
+"""Makes docs/webchat.png, docs/live.svg and docs/livepage*.png anew: ten nodes, a replay of 1,000
+events/s, one conversation in the chat page, in which a node is killed, the live view afterwards, and
+the live page with the dry run of a drain.
 
 python -m tests.stack.picture [FOLDER]"""
 
@@ -16,6 +17,7 @@ import time
 from pathlib import Path
 
 import msgspec
+from playwright.async_api import Browser, expect
 from rich.console import Console, Group
 
 from agents.local.demo import flights
@@ -26,9 +28,10 @@ from agents.observe.dashboard.figures import Dashboard
 from agents.observe.dashboard.screen import ScreenLayout, draw_screen
 from agents.observe.dashboard.watcher import Watcher
 from agents.settings import Settings, read_secret
-from tests.stack.browser import ChatPage, chromium
+from tests.stack.browser import ChatPage, LivePage, chromium, closed
 
 RATE_EPS = 1000.0
+SEEN_S = 90.0  # for the live page's charts
 WARM_S = 60.0
 """Until the forecast and the percentiles are of a steady stream."""
 
@@ -71,11 +74,41 @@ async def main(docs: Path) -> None:
                 await page.screenshot(path=docs / "webchat.png")
                 await asyncio.sleep(1.5)  # the workers' rows are told once a second
                 draw_live_view(board, docs / "live.svg")
+                await take_live_pages(stack, browser, docs)
                 watching.cancel()
                 sending.cancel()
                 await asyncio.gather(sending, watching, return_exceptions=True)
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+async def take_live_pages(stack: Stack, browser: Browser, docs: Path) -> None:
+    """The live page: dark with a dry run on the map, light, and on a phone."""
+    assert stack.servers.live is not None
+    word = read_secret(str(stack.folder.secrets / "operator"))
+    context = await browser.new_context(
+        color_scheme="dark", viewport={"width": 1400, "height": 900}
+    )
+    live = LivePage(await context.new_page(), stack.servers.live)
+    await live.open()
+    await live.log_in("operator@geolane.test", word)
+    await live.shows_fleet()
+    await asyncio.sleep(SEEN_S)
+    await live.click_node("fra-1")
+    await live.page.locator("#drain").click()
+    await expect(live.page.get_by_role("button", name="Do it")).to_be_visible()
+    await live.page.evaluate("scrollTo(0, 0)")
+    await live.page.screenshot(path=docs / "livepage.png", full_page=True)
+    await live.page.get_by_role("button", name="Change nothing").click()
+    await live.page.emulate_media(color_scheme="light")
+    await asyncio.sleep(2)
+    await live.page.screenshot(path=docs / "livepage-light.png", full_page=True)
+    await live.page.set_viewport_size({"width": 390, "height": 844})
+    await live.page.locator("#fit").click()
+    await asyncio.sleep(2)
+    await live.page.evaluate("scrollTo(0, 0)")
+    await live.page.screenshot(path=docs / "livepage-phone.png")
+    await closed(context.close())
 
 
 async def conversation(stack: Stack, chat: ChatPage) -> None:

@@ -178,6 +178,7 @@ function readTraffic(x) {
         provider: oneLine(r.getAttribute("provider"), 40),
         place: oneLine(r.getAttribute("place"), 100),
         ageS: number(r, "age_s"),
+        validS: number(r, "valid_s"),
     }));
     return { kind: "traffic", lanes: whole(x, "lanes"), rows };
 }

@@ -69,7 +69,8 @@ export class Fleet {
         this.news = []; // the newest last
         this.known = new Set();
         this.series = SERIES.map(() => []);
-        this.figures = this.placement = this.heard = this.traffic = null;
+        this.figures = this.placement = this.heard = null;
+        this.roads = new Map(); // the traffic around lanes, by lane
         this.troubles = [];
         this.troublesTotal = 0;
         this.bad = 0;
@@ -80,7 +81,7 @@ export class Fleet {
     take(item, now, ageMs = 0) {
         if (item.kind === "fleet") this.takeFleet(item, now - ageMs, ageMs);
         else if (item.kind === "figures") this.placement = item;
-        else if (item.kind === "traffic") this.traffic = { ...item, heard: now - ageMs };
+        else if (item.kind === "traffic") this.roads = new Map(item.rows.map((row) => [row.n, { ...row, until: now - ageMs + row.validS * 1000 }]));
         else if (item.kind === "plan") return this.tell(item, "move", planText(item), () => this.applyMoves(item, ageMs));
         else if (item.kind === "alert") return this.tell(item, item.severity, item.title);
         else if (item.kind === "hotspot") return this.takeHotspot(item, now - ageMs);
@@ -140,6 +141,12 @@ export class Fleet {
 
     openHotspots(now) {
         return [...this.hotspots.values()].filter((h) => now - h.heard <= HOT_MS).sort((a, b) => b.eps - b.usual - (a.eps - a.usual));
+    }
+
+    /** The traffic around a lane while its provider's answer holds, else null. */
+    roadOf(lane, now) {
+        const road = this.roads.get(lane.n);
+        return road && road.until > now ? road : null;
     }
 
     get nodes() {

@@ -5,7 +5,7 @@ import { Commands } from "./commands.js";
 import { Fleet, STALE_MS, age, count, format, isNode, loadOf, percent, short } from "./fleet.js";
 import { FleetMap, shape } from "./map.js";
 import { Session } from "./session.js";
-import { HOTSPOTS, LANES, Table, WORKERS, urgentFirst, write } from "./tables.js";
+import { HOTSPOTS, Table, WORKERS, lanesColumns, urgentFirst, write } from "./tables.js";
 
 const { domain, websocket } = document.body.dataset;
 const $ = (selector) => document.querySelector(selector);
@@ -152,7 +152,6 @@ function drawFigures() {
         ["Lanes", `${format(f.lanes_assigned)}/${format(f.lanes)}`],
         ["Moving", format(f.lanes_moving)],
         ["Hotspots", format(fleet.hotspots.size)],
-        ...(fleet.traffic?.lanes ? [["Traffic known of", count(fleet.traffic.lanes, "lane")]] : []),
         ...(fleet.bad ? [["Not readable", `${count(fleet.bad, "item")} (${fleet.badWhy})`]] : []),
     ];
     fillList($("#figures dl"), rows, () => {
@@ -272,7 +271,7 @@ const drain = {
 const explain = { title: "command", text: () => "Explain", run: (l) => commands.begin("explain", { lane: String(l.n) }), may: () => commands.may.has("explain") };
 tables = {
     workers: new Table($("#workers"), WORKERS, urgentFirst, drain),
-    lanes: new Table($("#lanes"), LANES, (a, b) => b.lag - a.lag || a.n - b.n, explain),
+    lanes: new Table($("#lanes"), lanesColumns((lane) => fleet.roadOf(lane, Date.now())), (a, b) => b.lag - a.lag || a.n - b.n, explain),
     hotspots: new Table($("#hotspots"), HOTSPOTS, (a, b) => b.eps - a.eps),
 };
 drawLegend();

@@ -39,6 +39,7 @@ export class FleetMap {
             target,
             layers: [land, this.layer],
             controls: [new ol.control.Zoom()],
+            interactions: ol.interaction.defaults.defaults({ onFocusOnly: true }), // the wheel and a finger scroll the page until the map is chosen
             view: new ol.View({ projection: "EPSG:4326", center: [0, 25], zoom: 1, maxZoom: 9, showFullExtent: true }),
         });
         target.nodesDrawn = () => this.seen; // for scripts and tests

@@ -15,7 +15,8 @@ export const WORKERS = [
     ["p99, ms", (w) => w.p99, (w) => format(w.p99)],
 ];
 
-export const LANES = [
+/** `roadOf`: the traffic around a lane, or null. */
+export const lanesColumns = (roadOf) => [
     ["lane", (l) => l.n, (l) => String(l.n)],
     ["node", (l) => l.node, (l) => l.node || "none", "text"],
     ["state", (l) => l.state, (l) => l.state, "text"],
@@ -23,7 +24,12 @@ export const LANES = [
     ["events/s", (l) => l.rate, (l) => format(l.rate)],
     ["lag", (l) => l.lag, (l) => format(l.lag)],
     ["p99, ms", (l) => l.p99, (l) => format(l.p99)],
+    ["roads", (l) => roadOf(l)?.index ?? 0, (l) => roadText(roadOf(l)), "text"],
 ];
+
+function roadText(road) {
+    return road ? `${road.index.toFixed(2)} times the usual time, ${road.live ? "live" : "typical"} (${road.provider})` : "not known";
+}
 
 export const HOTSPOTS = [
     ["place", (h) => h.place, (h) => h.place || "not named", "text"],
