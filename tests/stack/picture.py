@@ -1,6 +1,6 @@
 """Makes docs/webchat.png, docs/live.svg and docs/livepage*.png anew: ten nodes, a replay of 1,000
-events/s, one conversation in the chat page, in which a node is killed, the live view afterwards, and
-the live page with the dry run of a drain.
+events/s, one conversation in the chat page, in which a node is killed, the live view afterwards,
+and the live page with the dry run of a drain.
 
 python -m tests.stack.picture [FOLDER]"""
 
