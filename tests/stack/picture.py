@@ -20,6 +20,7 @@ import msgspec
 from playwright.async_api import Browser, expect
 from rich.console import Console, Group
 
+from agents.core.model.topology import short_name
 from agents.local.demo import flights
 from agents.local.demo.replay import Replay
 from agents.local.servers.folder import PROJECT, RunFolder
@@ -94,7 +95,7 @@ async def take_live_pages(stack: Stack, browser: Browser, docs: Path) -> None:
     await live.log_in("operator@geolane.test", word)
     await live.shows_fleet()
     await asyncio.sleep(SEEN_S)
-    await live.click_node(stack.busiest_node().name)
+    await live.click_node(short_name(stack.busiest_node().name))
     await live.page.locator("#drain").click()
     await expect(live.page.get_by_role("button", name="Do it")).to_be_visible()
     await live.page.evaluate("scrollTo(0, 0)")
