@@ -28,6 +28,7 @@ export class FleetMap {
         this.seen = []; // [x, y, name] of the nodes, as drawn
         this.canvas = document.createElement("canvas");
         this.canvas.className = "fleet";
+        this.sheet = document.createElement("canvas");
         this.calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
         this.readColours();
         const land = new ol.layer.Vector({
@@ -39,7 +40,7 @@ export class FleetMap {
             target,
             layers: [land, this.layer],
             controls: [new ol.control.Zoom()],
-            interactions: ol.interaction.defaults.defaults({ onFocusOnly: true }), // the wheel and a finger scroll the page until the map is chosen
+            interactions: ol.interaction.defaults.defaults({ onFocusOnly: true, altShiftDragRotate: false, pinchRotate: false }), // the wheel and a finger scroll the page until the map is chosen
             view: new ol.View({ projection: "EPSG:4326", center: [0, 25], zoom: 1, maxZoom: 9, showFullExtent: true }),
         });
         target.nodesDrawn = () => this.seen; // for scripts and tests
@@ -52,8 +53,13 @@ export class FleetMap {
         matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
             this.readColours();
             land.changed();
-            this.layer.changed();
+            this.redraw();
         });
+    }
+
+    redraw() {
+        this.changed = true;
+        this.layer.changed();
     }
 
     readColours() {
@@ -83,7 +89,7 @@ export class FleetMap {
         this.lanes = [...this.byNumber.values()];
         this.hotspots = fleet.openHotspots(now);
         if (!this.fitted && sites.size && fleet.workers.complete) this.fit();
-        this.layer.changed();
+        this.redraw();
     }
 
     /** Move the view to the whole fleet. */
@@ -96,7 +102,7 @@ export class FleetMap {
 
     pick(name) {
         this.picked = short(name);
-        this.layer.changed();
+        this.redraw();
     }
 
     /** Draw the moves of a dry run until it is over ([]). */
@@ -129,7 +135,7 @@ export class FleetMap {
         this.to = (lon, lat) => [t[0] * lon + t[2] * lat + t[4], t[1] * lon + t[3] * lat + t[5]];
         this.dot = this.spots?.size > 200 ? 3 : 5;
         this.inView = ([x, y]) => x > -50 && y > -50 && x < width + 50 && y < height + 50;
-        this.drawLanes(c);
+        this.drawSheet(c, frame);
         this.drawHotspots(c);
         this.drawPlan(c);
         this.drawNodes(c);
@@ -143,6 +149,22 @@ export class FleetMap {
         const [x, y] = this.to(...found.site.at);
         const far = this.dot * 1.8 * Math.sqrt(found.i);
         return [x + far * Math.cos(found.i * GOLDEN), y + far * Math.sin(found.i * GOLDEN)];
+    }
+
+    /** The lanes are thousands of lines: they are painted on a sheet when they or the view have changed; while the view moves, the sheet moves. */
+    drawSheet(c, frame) {
+        const [width, height] = frame.size;
+        const t = frame.coordinateToPixelTransform;
+        const moving = frame.viewHints.some((hint) => hint > 0);
+        if (!this.sheetAt || (!moving && (this.changed || this.sheetAt.some((v, i) => v !== t[i])))) {
+            this.drawLanes(prepare(this.sheet, width, height, frame.pixelRatio));
+            this.sheetAt = [...t];
+            this.sheetSize = [width, height];
+            this.changed = false;
+        }
+        const scale = t[0] / this.sheetAt[0];
+        const [x, y] = [4, 5].map((i) => t[i] - this.sheetAt[i] * scale);
+        c.drawImage(this.sheet, x, y, this.sheetSize[0] * scale, this.sheetSize[1] * scale);
     }
 
     drawLanes(c) {
