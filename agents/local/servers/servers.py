@@ -26,11 +26,8 @@ from agents.local.servers.delays import Delays, DistantBroker
 from agents.local.servers.endings import Endings, Logs
 from agents.local.servers.flink_cluster import FlinkCluster, is_flink_installed
 from agents.local.servers.folder import RunFolder, default_folder
-<<<<<<< HEAD
 from agents.local.servers.install import install_part
-=======
 from agents.local.servers.livepage import LivePlace, install_live_page
->>>>>>> 5afcc34 (Live page: a first whole path (login, feeds, map, charts, tables, commands by forms), served beside the chat page)
 from agents.settings import ACCOUNT, Ejabberd, Kafka, Settings, Xmpp, read_secret
 from ejabberd.provision import Person, provision_server
 from ejabberd.server import Server

@@ -10,7 +10,7 @@ export const COMMANDS = "http://jabber.org/protocol/commands";
 export const DATA = "jabber:x:data";
 const ROWS_LIMIT = 1_000;
 const MOVES_LIMIT = 10_000;
-const FIELDS_LIMIT = 50;
+const FIELDS_LIMIT = 2_000;
 const OPTIONS_LIMIT = 1_000;
 const TEXT_LIMIT = 1_000;
 const ANSWER_LIMIT = 100_000;
@@ -215,7 +215,7 @@ export function readReply(command) {
         title: form ? oneLine(child(form, DATA, "title")?.textContent) : "",
         instructions: form ? oneLine(child(form, DATA, "instructions")?.textContent) : "",
         fields: form
-            ? children(form, DATA, "field", FIELDS_LIMIT).filter((x) => x.getAttribute("type") !== "hidden" && x.getAttribute("var")).map(readField)
+            ? joinLines(children(form, DATA, "field", FIELDS_LIMIT).filter((x) => x.getAttribute("type") !== "hidden" && x.getAttribute("var")).map(readField))
             : [],
         moves: plan ? readMoves(plan) : [],
         movesTotal: plan ? whole(plan, "total") : 0,
@@ -236,6 +236,18 @@ function readField(x) {
             value: oneLine(child(o, DATA, "value")?.textContent),
         })),
     };
+}
+
+/** A text comes as one fixed field a line: NAME-line-N begins a line, NAME-more-N continues the line before (plugins/commands). */
+function joinLines(fields) {
+    const whole = [];
+    for (const field of fields) {
+        const before = whole.at(-1);
+        const how = before && before.kind === "fixed" && field.kind === "fixed" && /^(.*)-(line|more)-\d+$/.exec(field.name);
+        if (how && how[1] === before.name) before.value = (before.value + (how[2] === "line" ? "\n" : " ") + field.value).slice(0, ANSWER_LIMIT);
+        else whole.push(field);
+    }
+    return whole;
 }
 
 function severalLines(text) {
