@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 
+CUT = " ..."
 SHOWN_AT_MOST = 200  # characters of others' text
 _ODD = {
     "C",
@@ -22,15 +23,37 @@ def counted(n: int, noun: str, plural: str = "") -> str:
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
 
 
+def clip_words(text: str, at_most: int) -> str:
+    """`text` in at most `at_most` characters; a longer one ends with ` ...`, after a whole word
+    unless that would lose more than a third of what fits."""
+    if len(text) <= at_most:
+        return text
+    room = max(0, at_most - len(CUT))
+    whole = text[: max(text.rfind(gap, 0, room + 1) for gap in " \n") + 1].rstrip(" \n,;:")
+    return (whole if len(whole) * 3 >= room * 2 else text[:room].rstrip("\\")) + CUT
+
+
+def format_amount(value: float, width: int) -> str:
+    """A number in at most `width` characters: in thousands, millions and so on if it must be, never
+    cut."""
+    text = f"{value:,.0f}"
+    for unit in ("k", "M", "G", "T"):
+        if len(text) <= width:
+            break
+        value /= 1000
+        text = f"{value:,.0f}{unit}"
+    return text
+
+
 def to_one_line(text: str, at_most: int = SHOWN_AT_MOST) -> str:
-    """`text` as one line of at most `at_most` characters, cut with ` ...`.
+    """`text` as one line of at most `at_most` characters, cut as `clip_words` does.
 
     Line ends, control characters, bidi overrides, zero-width characters and the like are shown by
     their number (`\\x1b`, `\\u202e`), backticks as apostrophes."""
     text = text[: at_most + 1]
     out = text if text.isascii() and text.isprintable() else "".join(_escape_odd_characters(text))
     out = out.translate(_FENCE)
-    return out if len(out) <= at_most else out[: max(0, at_most - 4)].rstrip("\\") + " ..."
+    return clip_words(out, at_most)
 
 
 def to_printable(text: str, at_most: int = 4000) -> str:

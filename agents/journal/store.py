@@ -361,20 +361,20 @@ class Journal:
                 f"SELECT count(*) FROM notes WHERE {where}", values
             )
             pages = max(1, -(-int(total) // what.rows))
-            page = min(what.page, pages)
             query = (
-                f"SELECT ms, who, text FROM notes WHERE {where} ORDER BY id DESC LIMIT ? OFFSET ?"
+                f"SELECT ms, kind, who, text FROM notes WHERE {where} "
+                "ORDER BY id DESC LIMIT ? OFFSET ?"
             )
             rows = await self._db.execute_fetchall(
-                query, [*values, what.rows, (page - 1) * what.rows]
+                query, [*values, what.rows, (what.page - 1) * what.rows]
             )
         except sqlite3.Error as e:
             raise JournalError(f"{self._path}: the journal cannot be read: {e}") from e
         return Entries(
             int(total),
-            page,
+            what.page,
             pages,
-            tuple(Remembered(int(ms), str(w), str(text)) for ms, w, text in rows),
+            tuple(Remembered(int(ms), str(w), str(text), str(k)) for ms, k, w, text in rows),
         )
 
     async def _wait_until_written(self) -> None:

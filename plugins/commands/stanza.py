@@ -9,9 +9,11 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+import msgspec
 from slixmpp.stanza import Iq
 
 from agents.core.events import AdHoc
+from agents.core.model.answers import AnswerData
 from agents.core.model.forms import (
     Field,
     FieldKind,
@@ -53,6 +55,7 @@ _C, _D, _V, _I = (
     f"{{{ns.DISCO_ITEMS}}}",
 )
 _PLAN = f"{{{ns.PLACEMENT}}}placement"
+_JSON = f"{{{ns.JSON}}}json"
 _SHOWN = ("prev", "next", "complete")  # their order in `<actions/>` (XEP-0050, schema)
 
 
@@ -208,7 +211,8 @@ def _reply_to_xml(reply: FormReply) -> ET.Element:
 
     A text is one fixed field a line; `text-line-N` begins a new line, `text-more-N` continues the
     line before it. The `placement` is for programs that draw a dry run: up to 1,000 moves, and
-    their `total`.
+    their `total`. A result may have its figures (XEP-0335): ``<json xmlns='urn:xmpp:json:0'>
+    {"type":"nodes",...}</json>``.
     """
     root = ET.Element(
         COMMAND_TAG,
@@ -229,6 +233,9 @@ def _reply_to_xml(reply: FormReply) -> ET.Element:
     if reply.moves:
         plan = ET.SubElement(root, _PLAN, total=str(len(reply.moves)))
         append_moves(plan, reply.moves[:MOVES_LIMIT])
+    if reply.data is not None:
+        text = msgspec.json.encode(reply.data).decode()
+        ET.SubElement(root, _JSON).text = replace_invalid_xml(text)
     return root
 
 
@@ -352,7 +359,21 @@ def reply_from_result(iq: Iq) -> FormReply:
         remarks,
         _actions_from_xml(root),
         moves_from_xml(plan) if plan is not None else (),
+        _data_from_xml(root),
     )
+
+
+def _data_from_xml(root: ET.Element) -> AnswerData | None:
+    """The figures; None if there are none, or none of a kind that this version knows."""
+    if root.find(_JSON) is None:
+        return None
+    text = require_only_child(root, _JSON).text or ""
+    if len(text) > ANSWER_LIMIT:
+        raise BadStanza(f"json: more than {ANSWER_LIMIT} characters")
+    try:
+        return msgspec.json.decode(text, type=AnswerData)
+    except msgspec.DecodeError:
+        return None
 
 
 def _actions_from_xml(root: ET.Element) -> tuple[str, ...]:

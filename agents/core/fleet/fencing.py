@@ -150,4 +150,4 @@ class Fencing:
         else:
             self.membership.strangers[e.worker] = now.s + rest_s
         if before is None or before.reason != e.reason:
-            yield Note("alert", "", f"no lease for {e.worker}: {e.reason}", {})
+            yield Note("alert", "", f"no lease for {e.worker}: {e.reason}", {"about": e.worker})

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from agents.base.text import counted
+from agents.base.text import clip_words, counted
 from agents.core.effects import Effect, Note, Publish, Say, Subject
 from agents.core.fleet.crash_loops import Circles
 from agents.core.fleet.fleet import Fleet
@@ -18,6 +18,7 @@ from agents.core.fleet.troubles import TroubleKind, Troubles
 from agents.core.model.feeds import ALERTS, AlertItem, FeedItem, Severity
 from agents.core.model.messages import Health, Telemetry
 from agents.core.model.placement import State
+from agents.core.model.times import format_took
 from agents.core.model.topology import ASIDE, Partition, WorkerKind, WorkerSpec, kind_of, short_name
 
 BURST, REFILL_S = 4.0, 5.0  # messages at once, and seconds for one more
@@ -52,7 +53,7 @@ def clip_lines(lines: Iterable[str], most: int = LINES, characters: int = CHARAC
         out.pop()
     if len(out) < len(all_lines):
         out[-1:] = [f"and {counted(len(all_lines) - len(out) + 1, 'more line')}"]
-    return "\n".join(out)[:characters]
+    return clip_words("\n".join(out), characters)
 
 
 @dataclass(slots=True)
@@ -108,7 +109,9 @@ class News:
         self.away.add(spec.worker)
         if self.circles.is_looping(spec.worker):
             return
-        self.add_line(f"{spec.label} is gone: {why}. To be moved: {format_partitions(parts)}.")
+        none = f" It had no {spec.kind.partitions_word}."
+        todo = f" To be moved: {format_partitions(parts)}." if parts else none
+        self.add_line(f"{spec.label} is gone: {why}.{todo}")
         self.add_alert(
             Severity.CRITICAL, f"{spec.kind.name}_gone", spec.worker, f"{spec.label} is gone: {why}"
         )
@@ -132,9 +135,8 @@ class News:
         parts = set(lost)
         if self.circles.is_looping(spec.worker):
             return
-        self.add_line(
-            f"{spec.label} has restarted. To be placed again: {format_partitions(parts)}."
-        )
+        todo = f" To be placed again: {format_partitions(parts)}." if parts else ""
+        self.add_line(f"{spec.label} has restarted.{todo}")
         self.incidents.append(
             Incident(
                 f"{format_partitions(parts)} of {spec.label}",
@@ -189,8 +191,8 @@ class News:
     def report_kafka_up(self, now: float) -> None:
         if self.kafka_down_at is not None:
             ended = (
-                f"Kafka is back after {now - self.kafka_down_at:.0f} s. No worker was fenced "
-                "meanwhile."
+                f"Kafka is back after {format_took(now - self.kafka_down_at)}. No worker was "
+                "fenced meanwhile."
             )
             self.troubles.clear(TroubleKind.KAFKA_AWAY, "", now, ended)
         self.kafka_down_at = None
@@ -229,8 +231,8 @@ class News:
     def report_link_up(self, now: float) -> None:
         if self.link_down_at is not None:
             self.add_line(
-                f"I was cut off from XMPP for {now - self.link_down_at:.0f} s. What was asked "
-                "meanwhile did not reach me: ask again. No worker was fenced."
+                f"I was cut off from XMPP for {format_took(now - self.link_down_at)}. What was "
+                "asked meanwhile did not reach me: ask again. No worker was fenced."
             )
         self.link_down_at = None
 
@@ -339,9 +341,9 @@ class News:
                 self.fleet.leader_epoch,
             )
             yield Publish(item)
-            yield Note(
-                "alert", "", text, {"kind": kind, "about": about, "severity": severity.value}
-            )
+            told: dict[str, object] = {"kind": kind, "about": about, "severity": severity.value}
+            owner = self._owner_of_key(about)
+            yield Note("alert", "", text, told | ({"nodes": [owner]} if owner else {}))
         self.alerts.clear()
         self.tokens = min(BURST, self.tokens + (now - self.refilled_at) / REFILL_S)
         self.refilled_at = now
@@ -350,6 +352,12 @@ class News:
             yield Say(clip_lines(self.pending))
             self.pending.clear()
         yield from self._tell_subject(now, paused)
+
+    def _owner_of_key(self, about: str) -> str:
+        """The owner of the partition with this key; empty for anything else."""
+        topic, _, n = about.rpartition("/")
+        placed = self.fleet.partitions.get(Partition(topic, int(n))) if n.isdecimal() else None
+        return placed.worker if placed is not None else ""
 
     def _tell_troubles(self, now: float) -> None:
         self.troubles.expire(now)
@@ -379,7 +387,7 @@ class News:
                     yield Say(f"{incident.title}: {done} of {total} done", thread=incident.thread)
                 continue
             self.incidents.remove(incident)
-            took = f"{now - incident.since:.1f} s"
+            took = format_took(now - incident.since)
             if incident.by:
                 yield Say(f"{incident.by}: {incident.title}: done in {took}.")
             elif incident.about == "planner":
@@ -416,7 +424,7 @@ class News:
             state = "working" if state == "calm" else state
         if (standing := self.troubles.list_worst_first()) and state != "Kafka away":
             more = f" (+ {len(standing) - 1})" if standing[1:] else ""
-            state = f"{standing[0].text[:SUBJECT_TEXT].rstrip('. ')}{more}"
+            state = f"{clip_words(standing[0].text, SUBJECT_TEXT).rstrip('.')}{more}"
         text = f"geolane: {state}, {here}/{len(nodes)} nodes, {placed}/{len(lanes)} lanes"
         if text != self.coming:
             self.coming, self.coming_at = text, now

@@ -29,7 +29,7 @@ from agents.core.model.feeds import (
 )
 from agents.core.model.placement import PAUSE, Placed, State
 from agents.core.model.plan import Decided, LanePlaces, Memory, Moment, PlanningFrame, Scored
-from agents.core.model.topology import Partition, WorkerKind, name_without_kind
+from agents.core.model.topology import Partition, WorkerKind, kind_of, name_without_kind
 from agents.core.planning.damping import DRAINING, MUST
 from agents.core.planning.planner import ORPHANED, Clock, make_scored_plan
 from agents.settings.calm import Calm
@@ -41,6 +41,7 @@ REST_S, MOST_REST_S = 2.0, 60.0  # after a plan that failed; doubled each time
 # Planning may take this share of the time: a fleet whose plans take long is planned less often.
 BUSY_SHARE = 0.2
 HOLD_S = 600.0
+MOVES_NAMED = 12  # in a sentence about a plan; the item of the feed has them all
 PARKED = "waits: no allowed node has room"
 
 
@@ -416,7 +417,9 @@ class Placing:
         self.plans += 1
         self.fleet.begin_write(steps)
         title = f"{len(moves)} placed: {reason}"
-        content = ", ".join(f"{m.lane}: {m.source or 'orphan'} to {m.target}" for m in moves)
+        named = [f"{m.lane}: {m.source or 'orphan'} to {m.target}" for m in moves[:MOVES_NAMED]]
+        more = f" and {len(moves) - len(named):,} more" if moves[MOVES_NAMED:] else ""
+        content = ", ".join(named) + more
         item = FeedItem(
             PLACEMENT,
             f"plan-{self.fleet.leader_epoch}-{self.plans}",
@@ -426,13 +429,17 @@ class Placing:
             self.fleet.leader_epoch,
         )
         lanes = [p.n for p in steps if WorkerKind.NODE.works(p)]
+        kinds = self.fleet.inventory.kinds_in_use()
+        sources = {
+            kind_of(Partition(m.topic, m.lane), kinds).account(m.source) for m in moves if m.source
+        }
         told = {
             "plan": self.plans,
             "reason": reason,
             "lanes": lanes,
-            "nodes": sorted({s.worker for s in steps.values()}),
+            "nodes": sorted({s.worker for s in steps.values()} | sources),
         }
-        note = Note("decision", by, f"{title} ({content})"[:500], told)
+        note = Note("decision", by, f"{title} ({content})", told)
         yield Write(steps, then=(Publish(item), note))
 
 

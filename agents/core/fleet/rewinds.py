@@ -242,7 +242,7 @@ class Rewinds:
             f"lane {p.n} rewound from offset {s.offset:,} to {r.target:,}: {r.events} "
             "processed again"
         )
-        told = {"lanes": [p.n], "from": s.offset, "to": r.target}
+        told = {"lanes": [p.n], "nodes": [s.worker], "from": s.offset, "to": r.target}
         yield Write(
             {p: record}, offsets={p: (r.target, at[1])}, then=(Note("action", r.by, text, told),)
         )
@@ -271,6 +271,7 @@ class Rewinds:
         text = f"{p.label} reset from offset {frm} to {r.target:,}: {r.events}"
         told = {
             "lanes": [p.n] if WorkerKind.NODE.works(p) else [],
+            "nodes": [s.worker],
             "from": at,
             "to": r.target,
             "partition": p.key,

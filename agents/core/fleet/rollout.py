@@ -53,13 +53,13 @@ class Rollout:
     def stop(self, why: str) -> Iterator[Effect]:
         """End it early; a node that was told to restart still does."""
         left = [short_name(w) for w in ([self.current] if self.current else []) + self.queue]
-        self.queue, self.current = [], ""
+        about, self.queue, self.current = self.current, [], ""
         text = (
             f"Rollout stopped: {why}. {self.done} done, not done: "
             f"{', '.join(left[:8])}{' ...' if len(left) > 8 else ''}."
         )
         self.news.add_line(f"{self.by}: {text}" if self.by else text)
-        yield Note("decision", "", text, {})
+        yield Note("decision", "", text, {"nodes": [about] if about else []})
         yield Write(intents={ROLLOUT: None})
 
     def report_cut_off(self) -> Iterator[Effect]:

@@ -61,6 +61,20 @@ def node_rate_eps(fleet: Fleet, worker: str) -> float:
     return sum(lane.rate_eps for lane in telemetry.lanes) if telemetry else 0.0
 
 
+def node_load(fleet: Fleet, view: View) -> float:
+    """The share of its capacity that the worker reports to process; 0 if it is not there."""
+    capacity_eps = fleet.statuses[view.spec.worker].capacity_eps
+    if not view.present or capacity_eps <= 0:
+        return 0.0
+    return node_rate_eps(fleet, view.spec.worker) / capacity_eps
+
+
+def find_busiest_node(fleet: Fleet) -> View | None:
+    """The node with the highest `node_load`; None if no node is there."""
+    here = [v for v in fleet.views.values() if v.spec.kind == WorkerKind.NODE and v.present]
+    return max(here, key=lambda v: (node_load(fleet, v), v.spec.worker), default=None)
+
+
 def health_word(fleet: Fleet, view: View) -> str:
     """One word for people: gone, starting, draining, drained, ok, full, sick."""
     if not view.present:

@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from agents.base.text import to_one_line
 from agents.core.model.feeds import Severity, TroubleRow, TroubleRows
+from agents.core.model.times import format_took
 
 PER_KIND = 50
 """Troubles of one kind; further ones are listed as soon as there is room."""
@@ -131,7 +132,8 @@ class Troubles:
             trouble = self._standing.pop(key)
             self.changes.append(
                 TroubleChange(
-                    trouble, ended or f"over after {now - trouble.since_s:.0f} s: {trouble.text}"
+                    trouble,
+                    ended or f"over after {format_took(now - trouble.since_s)}: {trouble.text}",
                 )
             )
 

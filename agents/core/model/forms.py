@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from agents.core.model.answers import AnswerData
 from agents.core.model.feeds import MoveItem
 
 
@@ -81,7 +82,7 @@ class Remark:
 class FormReply:
     """One stage of a dialog. `actions`: the actions that are allowed next (`next`, `complete`,
     `prev`), the default first; `cancel` is always allowed. `moves`: what a dry run would move, for
-    programs that draw it; their `epoch` is 0."""
+    programs that draw it; their `epoch` is 0. `data`: a result's figures, for programs."""
 
     command: str
     session: str
@@ -90,6 +91,7 @@ class FormReply:
     remarks: tuple[Remark, ...] = ()
     actions: tuple[str, ...] = ()
     moves: tuple[MoveItem, ...] = ()
+    data: AnswerData | None = None
 
 
 @dataclass(frozen=True, slots=True)

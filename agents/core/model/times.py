@@ -37,6 +37,14 @@ def format_duration(seconds: float) -> str:
     return f"{seconds / 86_400:.0f} d"
 
 
+def format_took(seconds: float) -> str:
+    """How long something took, with two digits that matter: `< 0.1 s`, `0.4 s`, `3.4 s`, `74 s`,
+    `12 min`."""
+    if seconds < 0.1:
+        return "< 0.1 s"
+    return f"{seconds:.1f} s" if seconds < 9.95 else format_duration(seconds)
+
+
 def parse_span_s(text: str) -> float | None:
     """The seconds of `90s`, `10m`, `1.5h` or `3d`; None if `text` is not a span."""
     span = _SPAN.fullmatch(text)

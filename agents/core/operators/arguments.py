@@ -102,6 +102,12 @@ def parse_page(args: Sequence[str]) -> int:
     return int(args[0])
 
 
+def check_page(page: int, pages: int) -> None:
+    """Raises OperatorError if there is no such page."""
+    if page > pages:
+        raise OperatorError(f"There is no page {page:,}: the last one is {pages:,}.")
+
+
 def split_keyed_words(
     arguments: Sequence[Argument], words: Sequence[str]
 ) -> tuple[list[str], dict[str, str]]:

@@ -24,6 +24,7 @@ from agents.core.fleet.queries import PendingQueries
 from agents.core.fleet.rewinds import Rewinds
 from agents.core.fleet.rollout import Rollout
 from agents.core.fleet.tuner import Tuner
+from agents.core.model.answers import Answer
 from agents.core.operators.command import Access, Command, Context, Done, Dry, Fetch, Image, Result
 from agents.core.operators.registry import find_command, run_command
 from agents.core.operators.subscriptions import Follows
@@ -187,8 +188,8 @@ class Desk:
         c: Context,
         answer: Callable[[str], Effect],
     ) -> Iterator[Effect]:
-        if isinstance(result, str):
-            yield answer(result)
+        if isinstance(result, str | Answer):
+            yield answer(result if isinstance(result, str) else result.text)
             return
         if isinstance(result, Image):
             yield answer(result.text)

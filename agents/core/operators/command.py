@@ -1,9 +1,10 @@
 """Operator commands as values: who may give them, what they may read, and what they return
 (registry.py has the list).
 
-A command that only reads returns text. One that changes something returns a `Dry` run: its
-predicted effect, and how to do it once confirmed. One that concerns only the person who asks
-returns `Done`. One that first needs something from outside the core returns `Fetch`."""
+A command that only reads returns text, perhaps with its figures for programs (`Answer`). One that
+changes something returns a `Dry` run: its predicted effect, and how to do it once confirmed. One
+that concerns only the person who asks returns `Done`. One that first needs something from outside
+the core returns `Fetch`."""
 
 from __future__ import annotations
 
@@ -22,10 +23,11 @@ from agents.core.fleet.queries import PendingQueries
 from agents.core.fleet.rewinds import Rewinds
 from agents.core.fleet.rollout import Rollout
 from agents.core.fleet.tuner import Tuner
+from agents.core.model.answers import Answer
 from agents.core.model.feeds import MoveItem
 from agents.core.model.placement import drain_intent
 from agents.core.model.topology import WorkerKind
-from agents.core.operators import look
+from agents.core.operators import tables
 from agents.core.operators.arguments import Argument
 
 
@@ -45,11 +47,13 @@ class Access(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """One line of `history`. `ms`: epoch ms. `who`: a bare JID, empty for the coordinator."""
+    """One line of `history`. `ms`: epoch ms. `who`: a bare JID, empty for the coordinator. `kind`:
+    `action`, `decision`, `alert` or `hotspot`."""
 
     ms: int
     who: str
     text: str
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +88,12 @@ class Context:
     @property
     def rows(self) -> int:
         """The rows of a table."""
-        return look.ROWS if self.chat else look.ROWS_ELSEWHERE
+        return tables.ROWS if self.chat else tables.ROWS_ELSEWHERE
 
     @property
     def entries(self) -> int:
         """The entries of a list of sentences."""
-        return look.ENTRIES if self.chat else look.ROWS_ELSEWHERE
+        return tables.ENTRIES if self.chat else tables.ROWS_ELSEWHERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +158,7 @@ class Image:
     text: str
 
 
-Result = str | Dry | Done | Fetch | Image
+Result = str | Answer | Dry | Done | Fetch | Image
 
 
 @dataclass(frozen=True, slots=True)

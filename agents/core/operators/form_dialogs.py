@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from agents.base.errors import OperatorError
 from agents.core.effects import AnswerAdHoc, Effect
 from agents.core.events import AdHoc, AdHocList, QueryFinished
+from agents.core.model.answers import Answer, AnswerData
 from agents.core.model.forms import (
     TEXT,
     Field,
@@ -270,6 +271,9 @@ class Dialogs:
             return self._end_dialog(
                 dialog, result, figures=command.figures(c) if command.figures else {}
             )
+        if isinstance(result, Answer):
+            figures = command.figures(c) if command.figures else {}
+            return self._end_dialog(dialog, result.text, figures=figures, data=result.data)
         if isinstance(result, Done):
             if not c.commanding:
                 raise OperatorError(NOT_COMMANDING)
@@ -318,6 +322,7 @@ class Dialogs:
         text: str,
         mood: Mood = Mood.INFO,
         figures: Mapping[str, str] | None = None,
+        data: AnswerData | None = None,
     ) -> FormReply:
         """The last reply of a dialog: text in a form, an error in a note."""
         self._open.pop(dialog.id, None)
@@ -336,6 +341,7 @@ class Dialogs:
             dialog.id,
             Status.COMPLETED,
             Form(command.name, "", (_field_from_text(text), *rows), result=True),
+            data=data,
         )
 
     def _make_dialog_id(self) -> str:

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agents.base.errors import OperatorError
+from agents.base.text import clip_words
 from agents.core.model.times import format_clock, parse_past_time_ms
 from agents.core.model.topology import WorkerKind
 from agents.core.operators.arguments import (
     PAGE,
     Argument,
     Type,
+    check_page,
     find_lane,
     find_node,
     parse_page,
@@ -20,7 +22,7 @@ from agents.core.operators.arguments import (
 from agents.core.operators.command import Context, Fetch, Remembered
 
 KINDS = ("action", "decision", "alert", "hotspot")
-WIDTH = 90
+WIDTH = 90  # of a line in a chat
 
 ARGUMENTS = (
     PAGE,
@@ -44,7 +46,7 @@ ARGUMENTS = (
 class Search:
     """A query of the journal (agents/journal/store.py); an empty filter or None matches anything.
     `by`: a bare JID or its first part. `worker`: an account. `lane_key`: the partition's key.
-    `page`: from 1, of `rows` entries each; a page beyond the last counts as the last."""
+    `page`: from 1, of `rows` entries each."""
 
     page: int
     rows: int
@@ -58,7 +60,7 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """One page of the `total` entries that match, newest first."""
+    """One page of the `total` entries that match, newest first; empty beyond the last page."""
 
     total: int
     page: int
@@ -89,24 +91,27 @@ def query_history(c: Context, args: Sequence[str]) -> Fetch:
         parse_past_time_ms(since, c.now_ms) if since else None,
     )
     filters = [f"{name}={value}" for name, value in by.items()]
-    return Fetch(what, lambda then, found: _show_entries(found, filters, then.prefix))
+    return Fetch(what, lambda then, found: _show_entries(then, found, filters))
 
 
-def _show_entries(found: object, filters: Sequence[str], prefix: str) -> str:
+def _show_entries(c: Context, found: object, filters: Sequence[str]) -> str:
     if not isinstance(found, Entries):
         raise OperatorError("The journal cannot be read.")
     of = f" with {' '.join(filters)}" if filters else ""
+    check_page(found.page, found.pages)
     if not found.rows:
         return f"No entries{of}." if of else "Nothing has happened yet."
     more = (
-        f" More: {prefix}history {' '.join([str(found.page + 1), *filters])}"
+        f" More: {c.prefix}history {' '.join([str(found.page + 1), *filters])}"
         if found.page < found.pages
         else ""
     )
     day = "" if len({r.ms // 86_400_000 for r in found.rows}) == 1 else ", over several days"
     lines = [
-        f"{format_clock(r.ms)} {r.who.partition('@')[0] + ': ' if r.who else ''}{r.text}"[:WIDTH]
+        f"{format_clock(r.ms)} {r.who.partition('@')[0] + ': ' if r.who else ''}{r.text}"
         for r in found.rows
     ]
+    if c.chat:
+        lines = [clip_words(line, WIDTH) for line in lines]
     first = "The newest" if found.page == 1 else f"Page {found.page} of {found.pages}"
     return f"{first} of {found.total:,} entries{of} (UTC{day}).{more}\n" + "\n".join(lines)

@@ -1,23 +1,30 @@
 """The answers of commands that look, readable on a phone and at a desk: the answer is in the first
-line, and tables are code blocks of at most 36 columns."""
+line (tables.py has the tables)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agents.base.text import counted
+from agents.base.text import clip_words, counted
 from agents.core.fleet.data_paths import NO_BROKER
 from agents.core.fleet.fleet import Fleet, View
 from agents.core.fleet.paths import MeasuredPaths
 from agents.core.fleet.placing import Placing
-from agents.core.fleet.summary import health_word, lane_loads, node_rate_eps, summarise_fleet
+from agents.core.fleet.summary import (
+    find_busiest_node,
+    health_word,
+    lane_loads,
+    node_load,
+    node_rate_eps,
+    summarise_fleet,
+)
 from agents.core.fleet.troubles import Troubles
 from agents.core.geo.figures import format_figure_source
 from agents.core.model.geo import lane_key
 from agents.core.model.messages import Accelerator, Health
 from agents.core.model.placement import PAUSE, State
 from agents.core.model.plan import Broker, PathBasis
-from agents.core.model.times import format_duration
+from agents.core.model.times import format_duration, format_took
 from agents.core.model.topology import (
     ASIDE,
     PYTHON,
@@ -29,32 +36,8 @@ from agents.core.model.topology import (
 from agents.core.operators.explain import describe_network, describe_raise, describe_traffic
 from agents.core.operators.held_back import describe_held_back
 
-ROWS = 16  # of a table in chat, which is the answer itself
-ENTRIES = 8  # of a list in chat whose entries are sentences
 TROUBLES = 3  # shown by `status` in a chat
 BROKERS = 5  # shown by `node`
-ROWS_ELSEWHERE = 50  # of a table in a form or on a terminal
-WIDTH = 36
-
-
-def format_table(head: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int]) -> str:
-    """A table as a code block; the first column is aligned left, the others right."""
-
-    def format_row(cells: Sequence[str]) -> str:
-        first = cells[0][: widths[0]].ljust(widths[0])
-        return (
-            first + "".join(f" {c[:w]:>{w}}" for c, w in zip(cells[1:], widths[1:], strict=True))
-        )[:WIDTH]
-
-    return "\n".join(["```", format_row(head), *(format_row(r) for r in rows), "```"])
-
-
-def slice_page(count: int, page: int, rows: int = ROWS) -> tuple[slice, int]:
-    """The rows of that page (from 1), and how many pages there are. A page beyond the last counts
-    as the last."""
-    pages = max(1, -(-count // rows))
-    at = min(max(page, 1), pages) - 1
-    return slice(at * rows, (at + 1) * rows), pages
 
 
 def describe_fleet(
@@ -92,7 +75,8 @@ def describe_fleet(
         f = placing.last.plan.after
         lines.append(
             f"Network RTT {f.mean_rtt_ms:.1f} ms an event ({describe_network(placing.last)}); "
-            f"busiest node at {f.utilisation:.0%}."
+            f"busiest node{_describe_busiest_node(fleet)}, {f.utilisation:.0%} in the forecast "
+            "that plans use."
         )
         lines += _describe_brokers(placing.last.moment.brokers)
         o = placing.last.plan.optimum
@@ -118,6 +102,11 @@ def describe_fleet(
     lines += [f"The coordinator's {describe_device(x)}" for x in fleet.devices]
     lines.append(f"Leader epoch {fleet.leader_epoch}.")
     return "\n".join(lines)
+
+
+def _describe_busiest_node(fleet: Fleet) -> str:
+    busiest = find_busiest_node(fleet)
+    return "" if busiest is None else f" {node_load(fleet, busiest):.0%} now ({busiest.spec.label})"
 
 
 def _describe_brokers(brokers: Sequence[Broker]) -> list[str]:
@@ -161,52 +150,6 @@ def describe_device(x: Accelerator) -> str:
     return f"{x.name}: {', '.join(said) or 'ok'}."
 
 
-def say_more(pages: int, command: str, page: int, prefix: str = "") -> str:
-    """` More: !nodes 2` if a page follows, else nothing."""
-    return f" More: {prefix}{command} {page + 1}" if page < pages else ""
-
-
-def list_nodes(
-    fleet: Fleet, paths: MeasuredPaths, page: int, rows_at_most: int = ROWS, prefix: str = ""
-) -> str:
-    """Nodes, then workers of other kinds; those that need attention come first. `rtt`: the round
-    trip to the farthest of Kafka's brokers, since a transaction waits for each."""
-    views = sorted(
-        fleet.views.values(),
-        key=lambda v: (
-            health_word(fleet, v) == "ok",
-            v.spec.kind != WorkerKind.NODE,
-            v.spec.worker,
-        ),
-    )
-    shown, pages = slice_page(len(views), page, rows_at_most)
-    ok = sum(health_word(fleet, v) == "ok" for v in views)
-    rows = [
-        [
-            v.spec.label,
-            health_word(fleet, v),
-            str(len(fleet.owned_by(v.spec.worker) or fleet.worked_by_streams(v))),
-            f"{node_rate_eps(fleet, v.spec.worker):,.0f}",
-            _format_farthest(paths, v.spec.worker),
-        ]
-        for v in views[shown]
-    ]
-    more = say_more(pages, "nodes", page, prefix)
-    return f"{ok} of {len(views)} workers are ok; rtt: ms to Kafka.{more}\n" + format_table(
-        ("name", "state", "lanes", "ev/s", "rtt"), rows, (11, 8, 5, 5, 3)
-    )
-
-
-def _format_farthest(paths: MeasuredPaths, worker: str) -> str:
-    """In three characters."""
-    most_ms = max((path.rtt_ms for path in paths.paths_of(worker).values()), default=None)
-    if most_ms is None:
-        return "-"
-    if most_ms >= 999.5:
-        return ">1s"
-    return f"{most_ms:.0f}" if most_ms >= 9.95 else f"{most_ms:.1f}"
-
-
 def _describe_paths(paths: MeasuredPaths, worker: str, now: float) -> list[str]:
     """A line with the round trips to brokers, the shortest first; none if there are none."""
     found = sorted(paths.paths_of(worker).items(), key=lambda item: item[1].rtt_ms)
@@ -234,8 +177,9 @@ def _describe_capacity(fleet: Fleet, spec: WorkerSpec) -> str:
 def describe_node(fleet: Fleet, paths: MeasuredPaths, view: View, now: float) -> str:
     spec, worker = view.spec, view.spec.worker
     owned = fleet.owned_by(worker)
+    who = f"Node {spec.label}" if spec.label.isdecimal() else spec.label
     lines = [
-        f"{spec.label} is {health_word(fleet, view)}: {counted(len(owned), 'partition')}, "
+        f"{who} is {health_word(fleet, view)}: {counted(len(owned), 'partition')}, "
         f"{node_rate_eps(fleet, worker):,.0f} events/s."
     ]
     site = fleet.inventory.sites[spec.site]
@@ -244,7 +188,7 @@ def describe_node(fleet: Fleet, paths: MeasuredPaths, view: View, now: float) ->
         t = view.telemetry
         lines.append(
             f"CPU {t.cpu:.0%} of a core, {t.mem_mb:.0f} MB; last heard "
-            f"{max(0.0, now - view.heard_at):.1f} s ago."
+            f"{format_took(max(0.0, now - view.heard_at))} ago."
         )
         lines += _describe_paths(paths, worker, now)
         lines += [describe_device(x) for x in t.accelerators]
@@ -269,78 +213,13 @@ def describe_node(fleet: Fleet, paths: MeasuredPaths, view: View, now: float) ->
     if view.telemetry is not None and view.telemetry.pipeline:
         lines.append(f"It runs {view.telemetry.pipeline}.")
     if view.status and view.health is not Health.AVAILABLE:
-        lines.append(f"It says: {view.status[:100]}")
+        lines.append(f"It says: {clip_words(view.status, 100)}")
     return "\n".join(lines)
 
 
 def _describe_fault(fault: str) -> str:
     what = "is held up" if fault.startswith(ASIDE) else "has stopped"
     return f"{what}: {fault.removeprefix(ASIDE)}"
-
-
-def list_lanes(fleet: Fleet, page: int, rows_at_most: int = ROWS, prefix: str = "") -> str:
-    """Lanes by lag, the largest first."""
-    loads = lane_loads(fleet)
-    ps = sorted(
-        fleet.partitions_of(WorkerKind.NODE),
-        key=lambda p: (-(loads[p.n].lag_events if p.n in loads else 1 << 60), p.n),
-    )
-    shown, pages = slice_page(len(ps), page, rows_at_most)
-    rows = []
-    for p in ps[shown]:
-        s, load = fleet.partitions[p], loads.get(p.n)
-        who = short_name(s.worker) if s.state is not State.ORPHAN else "no owner"
-        rows.append(
-            [
-                str(p.n),
-                who,
-                f"{load.rate_eps:,.0f}" if load else "-",
-                f"{load.lag_events:,}" if load else "-",
-                f"{load.p99_ms:,.0f}" if load else "-",
-            ]
-        )
-    placed = sum(fleet.partitions[p].state is State.ASSIGNED for p in ps)
-    more = say_more(pages, "lanes", page, prefix)
-    table = format_table(("lane", "node", "ev/s", "lag", "p99"), rows, (4, 12, 5, 6, 5))
-    return "\n".join(
-        [
-            f"{placed} of {len(ps)} lanes are placed.{more}",
-            table,
-            *_describe_raw(fleet),
-            *_describe_unplaced(fleet),
-        ]
-    )
-
-
-def _describe_raw(fleet: Fleet) -> list[str]:
-    """The raw partitions that Kafka Streams shares out, in a line; none if we do."""
-    if fleet.router_engine == PYTHON:
-        return []
-    routers = [fleet.views[w.worker] for w in fleet.inventory.workers_of(WorkerKind.ROUTER)]
-    worked = {p for view in routers for p in fleet.worked_by_streams(view)}
-    loads = [
-        load for v in routers if v.present and v.telemetry is not None for load in v.telemetry.lanes
-    ]
-    return [
-        f"Raw: Kafka Streams works {len(worked)} of "
-        f"{counted(len(fleet.partitions_of(WorkerKind.ROUTER)), 'partition')}, "
-        f"{sum(x.rate_eps for x in loads):,.0f} events/s, lag "
-        f"{sum(x.lag_events for x in loads):,}."
-    ]
-
-
-def _describe_unplaced(fleet: Fleet) -> list[str]:
-    """The partitions that geo workers work, in a line; none without such workers."""
-    if not fleet.inventory.workers_of(WorkerKind.GEO):
-        return []
-    parts = fleet.partitions_of(WorkerKind.GEO)
-    loads = lane_loads(fleet, WorkerKind.GEO).values()
-    owned = sum(fleet.partitions[p].state is not State.ORPHAN for p in parts)
-    rate_eps = sum(load.rate_eps for load in loads)
-    return [
-        f"Unplaced: {owned} of {counted(len(parts), 'partition')} with an owner, "
-        f"{rate_eps:,.0f} events/s, lag {sum(load.lag_events for load in loads):,}."
-    ]
 
 
 def describe_lane(fleet: Fleet, placing: Placing, p: Partition, now: float, now_ms: int) -> str:

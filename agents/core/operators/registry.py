@@ -16,6 +16,7 @@ from agents.core.fleet.fleet import View
 from agents.core.fleet.incidents import format_partitions
 from agents.core.fleet.placing_inputs import FleetChange, Target
 from agents.core.fleet.summary import health_word, summarise_fleet
+from agents.core.model.answers import Answer
 from agents.core.model.feeds import FleetSummary, MoveItem
 from agents.core.model.messages import DrainCommand, ResumeCommand
 from agents.core.model.placement import PAUSE, Intent, State, drain_intent
@@ -47,6 +48,7 @@ from agents.core.operators.reset import RESET
 from agents.core.operators.rewind import REWIND, query_rewind
 from agents.core.operators.rollout import ROLLOUTS
 from agents.core.operators.subscriptions import FEEDS, follow_feed, unfollow_feed
+from agents.core.operators.tables import list_lanes, list_nodes
 from agents.core.operators.traffic import show_traffic, traffic_figures
 from agents.core.operators.tune import DEFAULT, show_or_tune_setting
 from agents.core.operators.whatif import USAGE, answer_whatif
@@ -101,8 +103,8 @@ def _status_figures(c: Context) -> dict[str, str]:
     }
 
 
-def _show_nodes(c: Context, args: Sequence[str]) -> str:
-    return look.list_nodes(c.fleet, c.paths, parse_page(args), c.rows, c.prefix)
+def _show_nodes(c: Context, args: Sequence[str]) -> Answer:
+    return list_nodes(c.fleet, c.paths, parse_page(args), c.rows, prefix=c.prefix, chat=c.chat)
 
 
 def _show_node(c: Context, args: Sequence[str]) -> str:
@@ -111,8 +113,8 @@ def _show_node(c: Context, args: Sequence[str]) -> str:
     return look.describe_node(c.fleet, c.paths, view, c.now)
 
 
-def _show_lanes(c: Context, args: Sequence[str]) -> str:
-    return look.list_lanes(c.fleet, parse_page(args), c.rows, c.prefix)
+def _show_lanes(c: Context, args: Sequence[str]) -> Answer:
+    return list_lanes(c.fleet, parse_page(args), c.rows, prefix=c.prefix, chat=c.chat)
 
 
 def _show_explanation(c: Context, args: Sequence[str]) -> str:
@@ -145,7 +147,7 @@ def _describe_effect(scored: Scored, only: frozenset[str] | None = None) -> str:
         f"Moves: {some}{' ...' if len(moves) > 4 else '.'}\n"
         f"RTT an event {before.mean_rtt_ms:.1f} -> {after.mean_rtt_ms:.1f} ms "
         f"({describe_network(scored)}); "
-        f"busiest node {before.utilisation:.0%} -> {after.utilisation:.0%}."
+        f"busiest node, as forecast: {before.utilisation:.0%} -> {after.utilisation:.0%}."
     )
 
 
@@ -186,8 +188,11 @@ def _predict_drain(c: Context, args: Sequence[str]) -> Dry:
         raise OperatorError(f"{name} is already drained; resume {name} undoes that.")
     scored = _plan_without_node(c, view)
     owned = c.fleet.owned_by(worker)
+    word = view.spec.kind.partitions_word
     text = f"Drain {name}: {format_partitions(owned)} would move away, a few at a time."
-    if view.spec.kind.planned:
+    if not owned:
+        text = f"Drain {name}: it has no {word} now, and would get none."
+    elif view.spec.kind.planned:
         text += f"\n{_describe_effect(scored, MUST)}"
     if scored.plan.stuck:
         text += f"\nNo room elsewhere for {len(scored.plan.stuck)} of them: they stay."
@@ -203,8 +208,9 @@ def _predict_drain(c: Context, args: Sequence[str]) -> Dry:
         if view.present and view.boot:
             then = (Send(worker, DrainCommand(done.fleet.leader_epoch, view.boot)),)
         mine = done.fleet.owned_by(worker)
+        which = f" ({format_partitions(mine)})" if mine else ""
         done.news.open_command_incident(
-            f"drain {name} ({format_partitions(mine)})", mine, done.nick, done.now, empties=worker
+            f"drain {name}{which}", mine, done.nick, done.now, empties=worker
         )
         yield Write(intents={drain_intent(worker): intent}, then=then)
 

@@ -13,7 +13,7 @@ from agents.core.model.topology import WorkerKind
 from agents.core.operators.arguments import parse_page
 from agents.core.operators.command import Context
 from agents.core.operators.explain import WHY_LIMIT
-from agents.core.operators.look import format_table, say_more, slice_page
+from agents.core.operators.tables import format_table, say_more, slice_page
 
 FIGURES_AT_MOST = 1_000
 ASKED = "The geo worker is being asked."
@@ -26,7 +26,7 @@ def show_traffic(c: Context, args: Sequence[str]) -> str:
         return f"Traffic: n/a. {_describe_absence(c, REASON_LIMIT) or ASKED} {COUNTS_AS_ONE}"
     shown, pages = slice_page(len(known), page := parse_page(args), c.rows)
     rows = [
-        [str(n), f"{index:.2f}", _format_age(figure, c.now), _name_of(c, n)]
+        (str(n), f"{index:.2f}", _format_age(figure, c.now), _name_of(c, n))
         for n, figure, index in known[shown]
     ]
     lanes = len(c.fleet.partitions_of(WorkerKind.NODE))
@@ -36,7 +36,7 @@ def show_traffic(c: Context, args: Sequence[str]) -> str:
         f"Traffic of {len(known)} of {counted(lanes, 'lane')} is known "
         f"({_describe_sources([figure for _, figure, _ in known])}){rest.rstrip()}"
         f"{_describe_budget(c)}{more}\n"
-        + format_table(("lane", "x", "age", "place"), rows, (4, 5, 6, 18))
+        + format_table(("lane", "x", "age", "place"), rows, (4, 5, 6, 18), chat=c.chat)
     )
 
 

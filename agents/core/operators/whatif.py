@@ -152,7 +152,7 @@ def describe_differences(base: Scored, then: Scored) -> list[str]:
     lines = [
         f"RTT an event {before.mean_rtt_ms:.1f} -> {after.mean_rtt_ms:.1f} ms "
         f"({describe_network(then)}).",
-        f"Busiest node: {_describe_busiest_node(base, here)} -> "
+        f"Busiest node, as forecast: {_describe_busiest_node(base, here)} -> "
         f"{_describe_busiest_node(then, there)}.",
         *_describe_moves(then, moved, int((there[moved] == anyway[moved]).sum())),
     ]

@@ -10,6 +10,7 @@ import time
 from collections.abc import Coroutine
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -26,7 +27,7 @@ from agents.observe.dashboard.screen import ScreenLayout, draw_screen
 from agents.observe.dashboard.watcher import Watcher
 from agents.settings import Settings
 from agents.xmpp.operator_client import OperatorClient
-from plugins.feeds import Published, item_from_entry
+from plugins.feeds import Published, item_from_entry, updated_s_from_entry
 from plugins.telemetry import telemetry_from_xml
 
 PERIOD_S = 0.5
@@ -92,11 +93,11 @@ class _View:
 
     # Input.
 
-    def _on_item(self, item: FeedItem, act: Act | None) -> None:
+    def _on_item(self, item: FeedItem, at_s: float, act: Act | None) -> None:
         if item.feed == FLEET:
             self._items += 1
             if self._how.mode is Mode.JSON:
-                self._queue_line(msgspec.json.encode(item).decode())
+                self._queue_line(item_to_json(item, at_s))
         f = self._current_figures()
         if f.summary is not None and f.placement is not None and f.all_rows:
             self._whole.set()
@@ -176,16 +177,21 @@ async def print_feed(
 
 
 def format_item(item: Published, as_json: bool) -> str:
-    """One item in words, or as one line of JSON with all its values."""
-    value = (
-        telemetry_from_xml(item.payload)
-        if item.feed.startswith("telemetry/")
-        else item_from_entry(item.feed, item.item_id, item.payload)
-    )
+    """One item in words with its own time (UTC), or as one line of JSON with all its values."""
+    if item.feed.startswith("telemetry/"):  # which has no time
+        report = telemetry_from_xml(item.payload)
+        if as_json:
+            return msgspec.json.encode(report).decode()
+        return f"{'kept' if item.kept else screen.format_utc(time.time())}  {report}"
+    value = item_from_entry(item.feed, item.item_id, item.payload)
+    at_s = updated_s_from_entry(item.payload)
     if as_json:
-        return msgspec.json.encode(value).decode()
-    now = time.strftime("%H:%M:%S")
-    title, content = getattr(value, "title", ""), getattr(value, "content", "")
-    if not title:
-        return f"{now}  {value}"
-    return f"{now}  {title}" + (f"\n          {content}" if content and content != title else "")
+        return item_to_json(value, at_s)
+    more = f"\n    {value.content}" if value.content not in ("", value.title) else ""
+    return f"{screen.format_utc(at_s)}  {value.title}{more}"
+
+
+def item_to_json(item: FeedItem, at_s: float) -> str:
+    """All values of the item on one line, with its own time as `updated`."""
+    updated = datetime.fromtimestamp(at_s, UTC)
+    return msgspec.json.encode({"updated": updated, **msgspec.to_builtins(item)}).decode()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
+from agents.base.text import format_amount
 from agents.core.model.feeds import WorkerRow
 from agents.core.model.topology import short_name
 from agents.observe.dashboard.figures import is_well, load_of, order_rows
@@ -65,17 +66,6 @@ def columns_that_fit(width: int) -> list[Column]:
 
 def _total_width(some: Sequence[Column]) -> int:
     return 1 + sum(1 + c.width for c in some)
-
-
-def format_amount(value: float, width: int) -> str:
-    """A number in at most `width` cells, in thousands or millions if necessary."""
-    text = f"{value:,.0f}"
-    for unit in ("k", "M", "G", "T"):
-        if len(text) <= width:
-            break
-        value /= 1000
-        text = f"{value:,.0f}{unit}"
-    return text
 
 
 def draw_bar(share: float, width: int) -> str:

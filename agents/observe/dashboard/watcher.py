@@ -34,15 +34,15 @@ LATER = (
 
 
 class Watcher:
-    """`run` feeds `board` until cancelled. `heard` is called with each item and its news, `linked`
-    when the connection is lost (with the reason) and when it is back."""
+    """`run` feeds `board` until cancelled. `heard` is called with each item, its own time (epoch s)
+    and its news, `linked` when the connection is lost (with the reason) and when it is back."""
 
     def __init__(
         self,
         xmpp: settings.Xmpp,
         account: str,
         board: Dashboard,
-        heard: Callable[[FeedItem, Act | None], None] = lambda item, act: None,
+        heard: Callable[[FeedItem, float, Act | None], None] = lambda item, at_s, act: None,
         linked: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._xmpp, self._account, self._board = xmpp, account, board
@@ -113,7 +113,7 @@ class Watcher:
             return  # from another version; the rest is still worth showing
         age_s = time.time() - at_s if published.kept else 0.0
         act = self._board.take_item(item, time.monotonic(), at_s, age_s=age_s)
-        self._heard(item, None if published.kept and self._connections == 1 else act)
+        self._heard(item, at_s, None if published.kept and self._connections == 1 else act)
 
     async def _renew_subscriptions(self, person: OperatorClient) -> None:
         """Subscribe again after silence, since the feed `fleet` has an item every second. An

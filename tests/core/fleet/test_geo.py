@@ -11,6 +11,7 @@ import pytest
 from agents.core.events import TelemetryIn
 from agents.core.fleet.topic_checks import Extent, StreamsLooked
 from agents.core.fleet.troubles import TroubleKind
+from agents.core.model.answers import Answer
 from agents.core.model.inventory import Inventory
 from agents.core.model.messages import LaneLoad, Telemetry
 from agents.core.model.placement import State
@@ -47,8 +48,8 @@ def w() -> World:
 def told(w: World, command: str, *words: str) -> str:
     c = w.core.desk.make_context("ana", "ana@d", w.now_s, w.now.ms)
     answer = COMMANDS[command].run(c, list(words))
-    assert isinstance(answer, str)
-    return answer
+    assert isinstance(answer, str | Answer)
+    return answer if isinstance(answer, str) else answer.text
 
 
 def owner(w: World, p: Partition) -> str:

@@ -107,6 +107,7 @@ def test_a_message_fits_a_phone() -> None:
     assert len(text) <= CHARACTERS
     assert text.count("\n") < LINES
     assert "more lines" in text
+    assert clip_lines(["word " * 300]).endswith("word ..."), "no word is cut"
 
 
 @pytest.mark.parametrize(
@@ -151,3 +152,41 @@ def test_four_messages_come_at_once_and_then_one_in_five_seconds_with_all_lines(
     assert [text.count("\n") for text in said_at(105.5)] == [2], "the lines that waited, too"
     assert said_at(106.0) == []
     assert [len(said_at(1000.0)) for _ in range(5)] == [1, 1, 1, 1, 0], "never more at once"
+
+
+def test_a_worker_that_had_nothing_leaves_nothing_to_be_moved() -> None:
+    w = World(nodes=3, lanes=2)
+    w.fair(8)
+    idle = next(n for n in ("node-0", "node-1", "node-2") if not w.core.fleet.owned_by(n))
+    w.said.clear()
+    w.crash(idle)
+    w.now_s += 0.3
+    w.tell(Wake())
+    w.fair(10)
+    (gone,) = [s for s in w.said if "is gone" in s]
+    assert "It had no lanes." in gone
+    assert not any("nothing" in s for s in w.said)
+
+
+def test_an_end_within_the_same_instant_is_told_with_a_bound() -> None:
+    w = World(nodes=3, lanes=6)
+    w.fair(8)
+    news = News(w.core.fleet)
+    lane = next(p for p, s in w.partitions.items() if WorkerKind.NODE.works(p))
+    spec = w.inv.workers[w.partitions[lane].worker]
+    news.report_gone(spec, "a test", [lane], 1.0)
+    news.incidents[0].epochs[lane] -= 1  # it is at work again already
+    said = [
+        e.text for e in news.tell_pending(1.0, paused=False, connected=True) if isinstance(e, Say)
+    ]
+    assert "running again after < 0.1 s" in said[0]
+
+
+def test_an_alert_about_a_lane_is_of_its_node_too() -> None:
+    w = World(nodes=3, lanes=6)
+    w.fair(8)
+    lane = next(p for p, s in w.partitions.items() if WorkerKind.NODE.works(p))
+    w.core.news.troubles.set(TroubleKind.LANE_STOPPED, lane.key, "it stands", w.now_s)
+    w.tell(Wake())
+    (note,) = [n for n in w.noted if n.data.get("about") == lane.key]
+    assert note.data["nodes"] == [w.partitions[lane].worker]

@@ -10,7 +10,7 @@ from agents.core.fleet.troubles import TroubleKind
 from agents.core.model.messages import AssignCommand, LaneLoad, LeaseCommand, Telemetry
 from agents.core.model.placement import Intent, State, drain_intent
 from agents.core.model.topology import KAFKA_STREAMS, PYTHON, WorkerKind, WorkerSpec
-from agents.core.operators import look
+from agents.core.operators import look, tables
 from tests.core.world import World
 
 RAW = WorkerKind.ROUTER.partition(0)
@@ -148,9 +148,8 @@ def test_people_see_what_kafka_streams_has_shared_out() -> None:
     assert "its group gave" not in look.describe_node(fleet, paths, fleet.views["node-0"], 0.0)
     told = look.describe_node(fleet, paths, fleet.views[ROUTER], 0.0)
     assert "Kafka Streams, whose group gave it raw partitions: 0." in told
-    assert "Raw: Kafka Streams works 1 of 1 partition, 12 events/s, lag 3." in look.list_lanes(
-        fleet, 1
-    )
+    lanes = tables.list_lanes(fleet, 1).text
+    assert "Raw: Kafka Streams works 1 of 1 partition, 12 events/s, lag 3." in lanes
     assert not any(
         isinstance(send, Send) and isinstance(send.command, AssignCommand | LeaseCommand)
         for send in w.sends

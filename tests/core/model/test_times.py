@@ -7,7 +7,13 @@ import time
 import pytest
 
 from agents.base.errors import OperatorError
-from agents.core.model.times import format_duration, parse_past_time_ms, parse_span_s, parse_time_ms
+from agents.core.model.times import (
+    format_duration,
+    format_took,
+    parse_past_time_ms,
+    parse_span_s,
+    parse_time_ms,
+)
 
 NOW_MS = 1_782_900_000_000
 
@@ -63,3 +69,18 @@ def test_a_time_that_no_clock_has_is_refused(text: str) -> None:
 )
 def test_a_duration_is_in_the_largest_unit_of_which_it_has_two(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "< 0.1 s"),
+        (0.42, "0.4 s"),
+        (3.44, "3.4 s"),
+        (9.96, "10 s"),
+        (74.2, "74 s"),
+        (600.0, "10 min"),
+    ],
+)
+def test_how_long_it_took_has_two_digits_that_matter(seconds: float, text: str) -> None:
+    assert format_took(seconds) == text

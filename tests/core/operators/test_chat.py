@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import replace
 
 import pytest
 
 from agents.core import events as ev
 from agents.core.events import AffiliationChanged, QuestionAsked, TelemetryIn, WorkerSeen
+from agents.core.fleet.summary import make_map
 from agents.core.model.messages import (
     Announcement,
     Arrival,
@@ -20,9 +22,10 @@ from agents.core.model.messages import (
 from agents.core.model.placement import PAUSE, State, drain_intent
 from agents.core.model.plan import AllowedNodes
 from agents.core.model.topology import WorkerKind
-from agents.core.operators import look
+from agents.core.operators import tables
 from agents.core.operators.chat import extract_command
 from agents.core.operators.registry import COMMANDS
+from agents.core.operators.tables import format_table
 from tests.core.world import World
 
 ANA, BEN, EVE = "ana@d", "ben@d", "eve@d"
@@ -137,7 +140,7 @@ def test_every_look_is_answered_within_a_phone_screen(w: World, text: str) -> No
     assert len(before.split("\n")) <= 8
     assert len(before) <= 600
     rows = table.partition("```")[0].split("\n")
-    assert len(rows) <= 1 + 1 + look.ROWS + 1
+    assert len(rows) <= 1 + 1 + tables.ROWS + 1
     assert all(len(row) <= 36 for row in rows)
 
 
@@ -394,8 +397,45 @@ def test_nothing_is_changed_while_kafka_is_away(w: World) -> None:
 def test_a_long_table_says_how_to_see_its_next_page(
     w: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(look, "ROWS", 4)
+    monkeypatch.setattr(tables, "ROWS", 4)
     first, second = ask(w, "!lanes"), ask(w, "!lanes 2")
     assert first.startswith("6 of 6 lanes are placed. More: !lanes 2\n")
     assert second.startswith("6 of 6 lanes are placed.\n")
     assert len({*first.split("\n"), *second.split("\n")} - {"```"}) == 2 + 1 + 6
+
+
+def test_the_drain_of_a_node_without_lanes_says_that_it_has_none(w: World) -> None:
+    w = World(nodes=3, lanes=2)
+    w.fair(8)
+    w.tell(ev.AffiliationsRead({ANA: "admin"}))
+    idle = next(n for n in ("node-0", "node-1", "node-2") if not w.core.fleet.owned_by(n))
+    name = idle.partition("-")[2]
+    answer = ask(w, f"!drain {name}")
+    assert answer.startswith(f"Drain {name}: it has no lanes now, and would get none.\n")
+    assert "nothing" not in answer
+
+
+def test_status_and_map_tell_the_same_load(w: World) -> None:
+    """Of an idle fleet, too, whose forecast is not idle."""
+    for worker, view in w.core.fleet.views.items():
+        t = view.telemetry
+        if worker.startswith("node-") and isinstance(t, Telemetry):
+            loads = tuple(replace(load, rate_eps=0.0) for load in t.lanes)
+            w.tell(TelemetryIn(worker, replace(t, seq=t.seq + 1, lanes=loads)))
+    status = ask(w, "!status")
+    assert re.search(r"busiest node 0% now \(\d\), [1-9]\d*% in the forecast", status)
+    places = w.core.placing.inputs.places
+    assert {dot.load for dot in make_map(w.core.fleet, places.lat, places.lon).dots} == {0.0}
+
+
+def test_a_figure_or_name_in_a_table_is_shortened_never_cut() -> None:
+    rows = [("frankfurt-prod-12", 1_234_567, None)]
+    table = format_table(("name", "lag", "p99"), rows, (11, 6, 3))
+    assert table.split("\n")[2] == "frank…od-12 1,235k   -"
+    wide = format_table(("name", "lag", "p99"), rows, (11, 6, 3), chat=False)
+    assert wide.split("\n")[2] == "frankfurt-prod-12 1,234,567   -"
+
+
+def test_a_node_whose_name_is_a_number_is_called_a_node(w: World) -> None:
+    assert ask(w, "!node 1").startswith("Node 1 is ok: ")
+    assert ask(w, "!node router-1").startswith("router-1 is ok: ")

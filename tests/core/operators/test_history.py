@@ -12,6 +12,7 @@ from agents.base.errors import JournalError
 from agents.core import effects as fx
 from agents.core import events as ev
 from agents.core.events import QuestionAsked
+from agents.core.fleet.placing_inputs import Target
 from agents.core.operators.command import Remembered
 from agents.core.operators.history import Entries, Search
 from agents.journal.store import Journal
@@ -76,8 +77,8 @@ def test_a_filter_that_makes_no_sense_is_told(w: World, text: str, why: str) -> 
 def test_a_page_is_shown_with_its_filters_and_where_more_is(w: World) -> None:
     (errand,) = [e for e in ask(w, "history by=ana") if isinstance(e, fx.Errand)]
     rows = (
-        *(Remembered(w.now.ms - n, "ana@d", f"move {n}") for n in range(3)),
-        Remembered(w.now.ms, "", "1 is gone"),
+        *(Remembered(w.now.ms - n, "ana@d", f"move {n}", "action") for n in range(3)),
+        Remembered(w.now.ms, "", "1 is gone", "alert"),
     )
     text = said(w.core.handle(ev.QueryFinished(errand.ref, Entries(9, 1, 3, rows)), w.now))
     assert (
@@ -132,9 +133,10 @@ async def test_the_journal_finds_by_each_filter_and_by_all(tmp_path: Path) -> No
                 "3 placed",
             ]
             assert await found(Search(1, 9, since_ms=3000, worker="node-a")) == ["a is gone"]
-            assert await journal.search_entries(Search(9, 2)) == Entries(
-                5, 3, 3, (Remembered(1000, "", "3 placed"),)
+            assert await journal.search_entries(Search(3, 2)) == Entries(
+                5, 3, 3, (Remembered(1000, "", "3 placed", "decision"),)
             )
+            assert await journal.search_entries(Search(4, 2)) == Entries(5, 4, 3, ())
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
@@ -153,3 +155,55 @@ async def test_what_was_noted_just_now_is_found(tmp_path: Path) -> None:
 async def test_a_journal_that_is_closed_says_so(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match="not open"):
         await Journal(tmp_path / "j").search_entries(Search(1, 1))
+
+
+def answer(w: World, text: str, entries: Entries) -> str:
+    (errand,) = [e for e in ask(w, text) if isinstance(e, fx.Errand)]
+    return said(w.core.handle(ev.QueryFinished(errand.ref, entries), w.now))
+
+
+def test_a_page_past_the_end_is_told_as_such(w: World) -> None:
+    assert answer(w, "history 9", Entries(12, 9, 3, ())) == "There is no page 9: the last one is 3."
+    for command in ("nodes", "lanes"):
+        assert "There is no page 9" in said(ask(w, f"{command} 9"))
+
+
+def test_a_long_entry_ends_with_a_whole_word(w: World) -> None:
+    moves = "12 placed: latency (" + ", ".join(f"{n}: fra-1 to iad-1" for n in range(12)) + ")"
+    entries = Entries(1, 1, 1, (Remembered(w.now.ms, "", moves, "decision"),))
+    line = answer(w, "history", entries).split("\n")[1]
+    assert len(line) <= 90
+    assert line.endswith(" ...")
+    assert line.removesuffix(" ...") in f"{line[:8]} {moves}"
+    assert line.removesuffix(" ...").rsplit(" ", 1)[1] in ("fra-1", "to", "iad-1")
+
+
+async def test_a_node_is_found_by_the_moves_away_from_it_too(tmp_path: Path) -> None:
+    """Those that a person asks for, and those after it has gone."""
+    w = World(nodes=3, lanes=6)
+    w.fair(2)
+    lane = next(p for p, s in w.partitions.items() if s.worker == "node-0")
+    target = Target("node-1", "asked by ana", "ana@d")
+    for effect in w.core.placing.begin_moves({lane: target}, w.now.ms):
+        w._perform(effect)
+    w.fair(5)
+    w.crash("node-2")
+    w.fair(60)
+    async with Journal(tmp_path / "j") as journal:
+        for note in w.noted:
+            journal.queue_note(w.now.ms, note.kind, note.who, note.text, note.data)
+        running = asyncio.create_task(journal.run())
+        try:
+            found = {
+                node: [
+                    r.text
+                    for r in (await journal.search_entries(Search(1, 99, worker=node))).rows
+                    if r.kind == "decision"
+                ]
+                for node in ("node-0", "node-2")
+            }
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+    assert f"1 placed: asked by ana ({lane.n}: 0 to 1)" in found["node-0"]
+    assert any(f": 2 to {to}" in text for text in found["node-2"] for to in "01")

@@ -3,7 +3,9 @@ seen."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from agents.core.model.feeds import (
     ALERTS,
@@ -11,11 +13,14 @@ from agents.core.model.feeds import (
     AlertItem,
     FeedItem,
     MoveItem,
+    PlacementFigures,
     PlacementPlan,
     Severity,
 )
 from agents.core.model.hotspots import HotspotState
 from agents.observe.dashboard.figures import Dashboard, order_rows, sites_on_map
+from agents.observe.dashboard.run import format_item
+from plugins.feeds import Published, item_to_entry
 from tests.observe.dashboard.support import DALLAS, hot_item, item, row, summary
 
 PLAN = PlacementPlan(
@@ -123,3 +128,19 @@ def test_a_hotspot_is_shown_until_it_has_ended() -> None:
     assert board.figures_at(12.0 + 86_401.0).hotspots == ()
     board.take_item(hot_item(DALLAS), 14.0, 1003.0, age_s=90_000.0)
     assert board.figures_at(14.0).hotspots == (larger,), "nothing was heard of it for a day"
+
+
+def test_an_item_is_printed_with_its_own_time() -> None:
+    at = datetime(2026, 11, 22, 22, 8, 12, tzinfo=UTC)
+    figures = PlacementFigures(2.0, 1.0, 0.01, 3, 4.0, 0)
+    made = FeedItem(PLACEMENT, "current", "a plan", "a plan; planned in 4 ms", figures, 4)
+    item = Published(PLACEMENT, "current", "", item_to_entry(made, at), kept=True)
+    assert format_item(item, as_json=False) == (
+        "2026-11-22T22:08:12Z  a plan\n    a plan; planned in 4 ms"
+    )
+    said = json.loads(format_item(item, as_json=True))
+    assert (said["updated"], said["item_id"], said["element"]["gap"]) == (
+        "2026-11-22T22:08:12Z",
+        "current",
+        0.01,
+    )

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from agents.base.text import format_amount
 from agents.core.model.feeds import PlacementFigures, Severity, TroubleRow, TroubleRows
 from agents.observe.dashboard.figures import HOTSPOT, MOVE, Act, DashboardFigures, SiteOnMap
 from agents.observe.dashboard.globe import draw_globe, draw_outlines, view_around
@@ -19,7 +20,7 @@ from agents.observe.dashboard.screen import (
     format_fleet_line,
     to_plain_text,
 )
-from agents.observe.dashboard.table import draw_bar, format_amount
+from agents.observe.dashboard.table import draw_bar
 from tests.observe.dashboard.support import DALLAS, row, summary
 
 ACTS = (

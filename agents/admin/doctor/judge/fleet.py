@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from agents.admin.doctor.judge.verdict import Verdict, fault, ok, warning
 from agents.core.lanes.lane_map import LaneMap
 from agents.core.model.placement import PlacementTable, State
+from agents.core.model.times import format_took
 from agents.core.model.topology import Partition, WorkerKind
 
 LEADER_SILENT_S = 5.0
@@ -29,10 +30,10 @@ def judge_leadership(epoch: int | None, age_s: float | None, came_anew: bool) ->
         return ok(f"epoch {epoch}, renewed while the doctor watched")
     if age_s is not None and age_s < LEADER_SILENT_S:
         return warning(
-            f"epoch {epoch}, written {age_s:.1f} s ago and not since",
+            f"epoch {epoch}, written {format_took(age_s)} ago and not since",
             "run this again, and read the coordinator's log",
         )
-    since = f", last written {age_s:,.0f} s ago" if age_s is not None else ""
+    since = f", last written {format_took(age_s)} ago" if age_s is not None else ""
     return fault(
         f"no coordinator leads: epoch {epoch}{since}", "start geolane coordinator, and read its log"
     )
@@ -104,7 +105,7 @@ def judge_progress(
     if stuck:
         return warning(
             f"{_list_partitions(stuck)}: {sum(waiting[p] for p in stuck):,} records wait, none was "
-            f"processed in {watched_s:.1f} s",
+            f"processed in {format_took(watched_s)}",
             "`geolane ctl explain LANE`; a lane that its pipeline has stopped has an alert in the "
             "room",
         )

@@ -9,6 +9,7 @@ from agents.admin.doctor.judge.certificate import FAULT_DAYS, WARNING_DAYS
 from agents.admin.doctor.judge.roles import Role, Whom
 from agents.admin.doctor.judge.verdict import Verdict, fault, ok, skipped, warning
 from agents.base.text import counted
+from agents.core.model.times import format_took
 from ejabberd import feeds
 
 FAULT_BPS, WARNING_BPS = 30_000.0, 200_000.0
@@ -46,12 +47,12 @@ def judge_pings(pings_s: Sequence[float], gone_s: float | None, watched_s: float
     )
     if not pings_s:
         return fault(f"no ping within {watched_s:.0f} s: a frozen worker keeps its lanes", todo)
-    said = f"pinged after {pings_s[0]:.1f} s of silence"
+    said = f"pinged after {format_took(pings_s[0])} of silence"
     if gone_s is None:
         return fault(
             f"{said}, but not ended within {watched_s:.0f} s: a frozen worker keeps its lanes", todo
         )
-    said += f", ended after {gone_s:.1f} s"
+    said += f", ended after {format_took(gone_s)}"
     if pings_s[0] > PING_S or gone_s > GONE_S:
         return warning(f"{said}: a frozen worker is noticed late", todo)
     if len(pings_s) > 1:
