@@ -22,8 +22,7 @@ from agents.base.errors import CommandRefused, GeolaneError, NoAnswer, NotConnec
 from agents.core.model.forms import TEXT, FieldKind, FormReply, Mood, Status
 from agents.core.operators.arguments import Argument, Type, split_keyed_words
 from agents.core.operators.command import Command
-from agents.core.operators.form_dialogs import BY_FORM
-from agents.core.operators.registry import check_argument_count, find_command
+from agents.core.operators.registry import COMMANDS, check_argument_count, find_command
 from agents.settings import Settings
 from agents.xmpp.operator_client import OperatorClient
 
@@ -81,9 +80,7 @@ async def run_command(
 
     Raises NotConnected, NoAnswer, SettingsError before the command has begun."""
     try:
-        command = BY_FORM.get(find_command(words[0]).name)
-        if command is None:
-            raise OperatorError(f"{words[0]} is only for the chat.")
+        command = find_command(words[0])
         fields = fields_from_words(command, words[1:])
         async with OperatorClient(settings.xmpp, account, seen=False) as person:
             outcome.code = await _run_dialog(person, command.name, fields, outcome, confirm, tell)
@@ -108,9 +105,11 @@ async def _run_dialog(
     tries = 0
     while True:
         _note_reply(reply, outcome, tell)
-        wrong = any(r.mood is Mood.ERROR for r in reply.remarks)
+        moods = {r.mood for r in reply.remarks}
+        wrong = Mood.ERROR in moods
         if reply.status is not Status.EXECUTING:
-            return REFUSED if wrong else DONE
+            # A warning at the end: it waits for a second person.
+            return REFUSED if wrong else NOT_CONFIRMED if Mood.WARN in moods else DONE
         # Still executing: a dry run to confirm. After a confirmation it comes again if the fleet
         # has changed since.
         if wrong or tries == TRIES or not await confirm():
@@ -258,14 +257,14 @@ def main(
 
 def command_names(incomplete: str) -> list[tuple[str, str]]:
     """The commands with this prefix, and what each does."""
-    return [(c.name, c.help) for c in BY_FORM.values() if c.name.startswith(incomplete)]
+    return [(c.name, c.help) for c in COMMANDS.values() if c.name.startswith(incomplete)]
 
 
 def argument_values(
     words: Sequence[str], incomplete: str, settings: Callable[[], Settings]
 ) -> list[str]:
     """What may follow `words` (the command's name first); empty if that is not known here."""
-    command = BY_FORM.get(words[0]) if words else None
+    command = COMMANDS.get(words[0]) if words else None
     if command is None:
         return []
     given = {w.partition("=")[0] for w in words[1:]}
@@ -288,7 +287,7 @@ def argument_values(
 def _list_values(a: Argument, settings: Callable[[], Settings]) -> list[str]:
     match a.type:
         case Type.COMMAND:
-            return list(BY_FORM)
+            return list(COMMANDS)
         case Type.NODE | Type.WORKER:
             return _list_worker_names(settings, others=a.type is Type.WORKER)
     return list(a.choices)

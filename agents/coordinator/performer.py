@@ -422,9 +422,11 @@ class Performer:
             effect = await self._talk.get()
             try:
                 match effect:
-                    case fx.Say(text, thread):
+                    case fx.Say(text, thread, reply):
                         said = await self._link.send_to_room(
-                            text, correct=self._threads.get(thread) if thread else None
+                            text,
+                            correct=self._threads.get(thread) if thread else None,
+                            reply=(reply.nick, reply.id) if reply is not None else None,
                         )
                         if thread:
                             if len(self._threads) >= THREADS:

@@ -56,6 +56,8 @@ from agents.core.operators.charts import MapWanted, PlotWanted
 from agents.core.operators.dead_letters import DeadLook, DeadReplay
 from agents.core.operators.history import Search
 from agents.core.operators.places import OfflinePlaceQuery
+from agents.core.operators.registry import COMMANDS
+from agents.core.operators.second_person import commands_by_two
 from agents.core.planning.planner import make_scored_plan
 from agents.geodata import RTT_TABLE, read_rtt
 from agents.geodata.cities import name_place, read_cities
@@ -123,6 +125,7 @@ class CoordinatorProcess:
             day_s=c.day_s,
             data_at_kafka=c.data_at == "kafka",
         )
+        self.by_two = commands_by_two(c.second_person, COMMANDS)
         self.events: asyncio.Queue[AnyEvent] = asyncio.Queue(EVENTS_AT_MOST)
         self.link = CoordinatorLink(settings.xmpp, self.boot, self.enqueue_event)
         self.devices = AcceleratorWatch()
@@ -244,6 +247,7 @@ class CoordinatorProcess:
                     self.settings.kafka.bootstrap,
                     name_place,
                     self.settings.xmpp.coordinator,
+                    self.by_two,
                 ),
                 _read_clocks(),
             )

@@ -145,13 +145,15 @@ class PlanningSetup:
 class OperatorSetup:
     """What people are told and may set. `token`: a new id of a dry run; `tunables`: the values of
     the settings file; `bootstrap`: the broker that commands name; `name_place`: what people call a
-    place in degrees; `address`: where people write to us one to one."""
+    place in degrees; `address`: where people write to us one to one; `by_two`: the commands that a
+    second person must confirm."""
 
     token: Callable[[], str]
     tunables: Mapping[str, Number] = field(default_factory=lambda: DEFAULTS)
     bootstrap: str = "BROKER:9092"
     name_place: NamePlace = format_degrees
     address: str = ""
+    by_two: frozenset[str] = frozenset()
 
 
 class Coordinator:
@@ -202,7 +204,7 @@ class Coordinator:
         )
         self.desk = Desk(
             *(self.fleet, self.placing, self.news, operators.token, self.tuner),
-            *(self.hotspots, self.paths, self.geo, operators.address),
+            *(self.hotspots, self.paths, self.geo, operators.address, operators.by_two),
         )
         self.dialogs = Dialogs(self.desk)
         desk, placing = self.desk, self.placing
@@ -217,6 +219,7 @@ class Coordinator:
             desk.errands,
             desk.rewinds,
             desk.rollout,
+            desk.second,
         )
         self.guard = Guard(
             parts, self.news, operators.token, desk.errands.finish_query, placing.note_failure
@@ -258,7 +261,7 @@ class Coordinator:
             self.news.troubles.set_exactly(
                 TroubleKind.PATH_DOUBTED, self.paths.judge(now.s), now.s, Severity.WARNING
             )
-            self.desk.drop_expired(now.s)
+            effects += self.desk.drop_expired(now.s)
             effects += self.desk.errands.expire_queries(now.s, now.ms)
             effects += (
                 self.desk.follows.end_lost_subscriptions() if self.liveness.can_command() else ()

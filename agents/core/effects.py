@@ -95,12 +95,22 @@ class Publish:
 
 
 @dataclass(frozen=True, slots=True)
+class Reply:
+    """A message in the room that is replied to (XEP-0461): the nick of its sender, and the id that
+    the room gave it."""
+
+    nick: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Say:
     """Write to the room. Effects with the same `thread`, if not empty, correct the first one's
-    message (XEP-0308)."""
+    message (XEP-0308). `reply`: the message that this one replies to."""
 
     text: str
     thread: str = ""
+    reply: Reply | None = None
 
 
 @dataclass(frozen=True, slots=True)

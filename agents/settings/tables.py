@@ -18,6 +18,7 @@ _API_URL = rf"\A(|https://[^\s/@]+/\S+|http://{_LOOPBACK}(:\d+)?/\S+)\Z"
 _URL = r"\Ahttps?://[^\s/@]+(/\S*)?\Z"
 _URL_FORM = "http:// or https://, with a host"
 _JID = r"\A(|[^\s@/:]+@[^\s@/:]+)\Z"
+_COMMANDS = r"\A(|[a-z]+(,[a-z]+)*)\Z"
 _FUNCTION = r"\A[\w.]+:\w+\Z"
 ACCOUNT = "{account}"
 PASS_THROUGH = "agents.node.pass_through:pipeline"
@@ -497,6 +498,15 @@ class Coordinator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             le=3600,
         ),
     ] = 60.0
+    second_person: Annotated[
+        str,
+        about(
+            "Operator commands that somebody else than the person who asks must confirm in the ops "
+            "room; all: every one that changes something (docs/fronts.md).",
+            form="names of commands with commas between, or all",
+            pattern=_COMMANDS,
+        ),
+    ] = ""
     journal_mb: Annotated[
         int, about("How much of the decisions' inputs is kept, for `geolane replan`.", "MB", ge=1)
     ] = 256

@@ -23,7 +23,7 @@ from agents.core.model.feeds import FeedItem
 from agents.core.model.forms import FormAnswer as Answered
 from agents.core.model.geo import GeoAnswer, GeoCommand
 from agents.core.model.messages import WorkerAnswer, WorkerCommand
-from agents.core.operators.form_dialogs import BY_FORM
+from agents.core.operators.registry import COMMANDS
 from agents.xmpp.client import Backoff, Handlers, Login, Session
 from agents.xmpp.leader_session import Leadership, RecentKeys
 from agents.xmpp.pubsub import mirror_affiliations
@@ -91,7 +91,7 @@ class CoordinatorLink:
     async def _claim_name(self) -> None:
         """Log in under the leader's name. Raises NameTaken, NotConnected."""
         leadership = Leadership(self._xmpp, self._emit, self._seen)
-        login = Login(self._xmpp, f"{self._xmpp.coordinator}/leader", operated=tuple(BY_FORM))
+        login = Login(self._xmpp, f"{self._xmpp.coordinator}/leader", operated=tuple(COMMANDS))
         session = Session(login, leadership.handlers)
         await session.open()
         leadership.use_session(session)
@@ -264,13 +264,21 @@ class CoordinatorLink:
             self._leadership.publisher.enqueue_item(item)
 
     async def send_to_room(
-        self, text: str, *, correct: str | None = None, link: bool = False
+        self,
+        text: str,
+        *,
+        correct: str | None = None,
+        link: bool = False,
+        reply: tuple[str, str] | None = None,
     ) -> str:
         """Say `text` in the room and return the message's id. `correct`: the id of the original
-        message, which this one replaces. `link`: `text` is a URL.
+        message, which this one replaces. `link`: `text` is a URL. `reply`: nick and id of the
+        message that this one replies to.
 
         Waits up to 5 s for the room. Raises NotConnected."""
-        return await self._require_leadership().room.send_message(text, correct, link=link)
+        return await self._require_leadership().room.send_message(
+            text, correct, link=link, reply=reply
+        )
 
     def send_to_person(
         self, jid: str, text: str, *, correct: str | None = None, link: bool = False

@@ -155,10 +155,16 @@ class Room:
     # Outgoing stanzas
 
     async def send_message(
-        self, text: str, correct: str | None = None, *, link: bool = False
+        self,
+        text: str,
+        correct: str | None = None,
+        *,
+        link: bool = False,
+        reply: tuple[str, str] | None = None,
     ) -> str:
         """Say `text` and return the message's id. `correct`: the id of the original message, which
-        this one replaces. `link`: `text` is a URL.
+        this one replaces. `link`: `text` is a URL. `reply`: nick and id of the message that this
+        one replies to.
 
         Waits up to 5 s for the room to be joined. Raises NotConnected."""
         try:
@@ -166,7 +172,10 @@ class Room:
                 await self.joined.wait()
         except TimeoutError:
             raise NotConnected(f"{self.room} is not joined") from None
-        return send_text_message(self.session, self.room, "groupchat", text, correct, link=link)
+        to = (f"{self.room}/{reply[0]}", reply[1]) if reply else None
+        return send_text_message(
+            self.session, self.room, "groupchat", text, correct, link=link, reply=to
+        )
 
     def set_subject(self, text: str) -> None:
         """Set the room's subject. Raises NotConnected."""
@@ -178,14 +187,23 @@ class Room:
 
 
 def send_text_message(
-    session: Session, to: str, kind: str, text: str, correct: str | None, *, link: bool = False
+    session: Session,
+    to: str,
+    kind: str,
+    text: str,
+    correct: str | None,
+    *,
+    link: bool = False,
+    reply: tuple[str, str] | None = None,
 ) -> str:
     """Send one message and return its id. `link`: `text` is a URL, and clients show what it leads
-    to. Raises NotConnected."""
+    to. `reply`: address and id of the message that this one replies to. Raises NotConnected."""
     message = session.stream.Message(sto=to, stype=kind)
     message["body"] = replace_invalid_xml(text)
     if not message["id"]:
         message["id"] = session.stream.new_id()
+    if reply is not None:
+        stanzas.mark_reply(message, *reply)
     session.send(stanzas.mark_correction(mark_as_link(message) if link else message, correct))
     return str(message["id"])
 

@@ -11,6 +11,7 @@ from plugins.room.stanza import (
     is_history,
     make_affiliation_list_request,
     mark_correction,
+    mark_reply,
     message_from_stanza,
     occupant_from_presence,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "is_history",
     "make_affiliation_list_request",
     "mark_correction",
+    "mark_reply",
     "message_from_stanza",
     "occupant_from_presence",
 ]

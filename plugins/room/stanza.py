@@ -152,6 +152,18 @@ def mark_correction(message: Message, replaces: str | None) -> Message:
     return message
 
 
+def mark_reply(message: Message, to: str, id: str) -> Message:
+    """Make a message reply to the message `id` of `to` (XEP-0461). In a room, `to` is an occupant
+    and `id` the one that the room gave.
+
+    ::
+
+        <reply xmlns='urn:xmpp:reply:0' to='ops@conference.d/ana' id='s1'/>
+    """
+    ET.SubElement(message.xml, f"{{{ns.REPLY}}}reply", to=to, id=id)
+    return message
+
+
 def make_affiliation_list_request(iq: Iq, room: str, affiliation: str) -> Iq:
     """Ask, as admin, for everyone with `affiliation`."""
     iq["type"] = "get"

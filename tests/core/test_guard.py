@@ -23,7 +23,6 @@ from agents.core.model.placement import Intent, State
 from agents.core.model.plan import Moment
 from agents.core.model.topology import WorkerKind
 from agents.core.operators.command import Context, Dry, Fetch, Result
-from agents.core.operators.form_dialogs import BY_FORM
 from agents.core.operators.registry import COMMANDS
 from tests.core.world import World
 
@@ -52,7 +51,7 @@ def instead(
     """The command `name` does this from now on."""
     other = replace(COMMANDS[name], run=run)
     monkeypatch.setitem(COMMANDS, name, other)
-    monkeypatch.setitem(BY_FORM, name, other)
+    monkeypatch.setitem(COMMANDS, name, other)
 
 
 def fails(*_: object) -> Any:

@@ -152,6 +152,7 @@ class World:
     sends: list[fx.Send] = field(default_factory=list)
     pings: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
+    says: list[fx.Say] = field(default_factory=list)
     published: list[fx.Publish] = field(default_factory=list)
     noted: list[fx.Note] = field(default_factory=list)
     errands: list[fx.Errand] = field(default_factory=list)
@@ -246,6 +247,8 @@ class World:
                 self.asked_geo.append(effect)
             case fx.Say(text) | fx.Whisper(_, text):
                 self.said.append(text)
+                if isinstance(effect, fx.Say):
+                    self.says.append(effect)
             case fx.Note():
                 self.noted.append(effect)
             case fx.Errand():

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from agents.base.text import clip_words, counted
-from agents.core.effects import Effect, Note, Publish, Say, Subject
+from agents.core.effects import Effect, Note, Publish, Reply, Say, Subject
 from agents.core.fleet.crash_loops import Circles
 from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.troubles import TroubleKind, Troubles
@@ -60,7 +60,8 @@ def clip_lines(lines: Iterable[str], most: int = LINES, characters: int = CHARAC
 class Incident:
     """An incident that is not over. `epochs`: its partitions; it is over when each is at work under
     a higher epoch. `by`: the nick of the person who asked for it, whose progress message is then
-    corrected (`thread`). `empties`: the worker that must have no partition in the end."""
+    corrected (`thread`) and replies to `reply`. `empties`: the worker that must have no partition
+    in the end."""
 
     title: str
     epochs: dict[Partition, int]
@@ -71,6 +72,7 @@ class Incident:
     done: int = 0
     about: str = ""
     empties: str = ""
+    reply: Reply | None = None
 
 
 @dataclass(slots=True)
@@ -80,6 +82,7 @@ class News:
 
     fleet: Fleet
     pending: list[str] = field(default_factory=list)
+    replies: list[tuple[str, Reply]] = field(default_factory=list)
     alerts: list[tuple[Severity, str, str, str]] = field(default_factory=list)
     incidents: list[Incident] = field(default_factory=list)
     away: set[str] = field(default_factory=set)
@@ -237,14 +240,21 @@ class News:
         self.link_down_at = None
 
     def open_command_incident(
-        self, title: str, partitions: Iterable[Partition], by: str, now: float, *, empties: str = ""
+        self,
+        title: str,
+        partitions: Iterable[Partition],
+        by: str,
+        now: float,
+        *,
+        empties: str = "",
+        reply: Reply | None = None,
     ) -> Incident:
         """A confirmed command begins to move these; with `empties` also whatever else that worker
         gets meanwhile."""
         self.count += 1
         epochs = self._current_epochs(partitions)
         self.incidents.append(
-            Incident(title, epochs, now, by, f"{self.count}", now, empties=empties)
+            Incident(title, epochs, now, by, f"{self.count}", now, empties=empties, reply=reply)
         )
         return self.incidents[-1]
 
@@ -316,8 +326,12 @@ class News:
     def _current_epochs(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         return {p: self.fleet.partitions[p].epoch for p in partitions}
 
-    def add_line(self, text: str) -> None:
-        if len(self.pending) < PENDING_LINES:
+    def add_line(self, text: str, reply: Reply | None = None) -> None:
+        """A line for the room. `reply`: the message of the person who asked for it; the line is
+        then a message of its own."""
+        if reply is not None and len(self.replies) < PENDING_LINES:
+            self.replies.append((text, reply))
+        elif len(self.pending) < PENDING_LINES:
             self.pending.append(text)
 
     def add_alert(self, severity: Severity, kind: str, about: str, text: str) -> None:
@@ -351,6 +365,9 @@ class News:
             self.tokens -= 1
             yield Say(clip_lines(self.pending))
             self.pending.clear()
+        if connected:
+            yield from (Say(text, reply=reply) for text, reply in self.replies)
+            self.replies.clear()
         yield from self._tell_subject(now, paused)
 
     def _owner_of_key(self, about: str) -> str:
@@ -384,12 +401,14 @@ class News:
                     and now - incident.told_at >= CORRECT_EVERY_S
                 ):
                     incident.done, incident.told_at = done, now
-                    yield Say(f"{incident.title}: {done} of {total} done", thread=incident.thread)
+                    yield Say(
+                        f"{incident.title}: {done} of {total} done", incident.thread, incident.reply
+                    )
                 continue
             self.incidents.remove(incident)
             took = format_took(now - incident.since)
             if incident.by:
-                yield Say(f"{incident.by}: {incident.title}: done in {took}.")
+                yield Say(f"{incident.by}: {incident.title}: done in {took}.", reply=incident.reply)
             elif incident.about == "planner":
                 where = ", ".join(
                     f"{p.n} to {short_name(self.fleet.partitions[p].worker)}"

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from agents.base.text import counted
-from agents.core.effects import Effect, Note, Send, Write
+from agents.core.effects import Effect, Note, Reply, Send, Write
 from agents.core.fleet.fleet import Fleet, View
 from agents.core.fleet.incidents import News
 from agents.core.model.messages import Health, RestartCommand
@@ -28,7 +28,8 @@ QUIET_S = 6.0  # a node that is back is watched for faults for this long before 
 class Rollout:
     """`queue`: workers that have not been restarted. `current`: the one being restarted, whose old
     boot is `boot`; it was told at `told_at`, first at `began_at`, and back at `back_at` (monotonic
-    s). `by`, `jid`: the nick and bare JID of the person who asked. `done`: how many are done."""
+    s). `by`, `jid`: the nick and bare JID of the person who asked. `done`: how many
+    are done. `reply`: the message that asked."""
 
     fleet: Fleet
     news: News
@@ -41,12 +42,16 @@ class Rollout:
     by: str = ""
     jid: str = ""
     done: int = 0
+    reply: Reply | None = None
 
     @property
     def running(self) -> bool:
         return bool(self.current or self.queue)
 
-    def begin(self, workers: Sequence[str], nick: str, jid: str, now_ms: int) -> Iterator[Effect]:
+    def begin(
+        self, workers: Sequence[str], nick: str, jid: str, now_ms: int, reply: Reply | None = None
+    ) -> Iterator[Effect]:
+        self.reply = reply
         self.queue, self.current, self.done, self.by, self.jid = list(workers), "", 0, nick, jid
         yield Write(intents={ROLLOUT: Intent(jid, now_ms)})
 
@@ -58,7 +63,7 @@ class Rollout:
             f"Rollout stopped: {why}. {self.done} done, not done: "
             f"{', '.join(left[:8])}{' ...' if len(left) > 8 else ''}."
         )
-        self.news.add_line(f"{self.by}: {text}" if self.by else text)
+        self.news.add_line(f"{self.by}: {text}" if self.by else text, self.reply)
         yield Note("decision", "", text, {"nodes": [about] if about else []})
         yield Write(intents={ROLLOUT: None})
 
@@ -135,7 +140,7 @@ class Rollout:
         text = (
             f"Rollout done: {counted(self.done, 'node')} restarted. {format_versions(self.fleet)}"
         )
-        self.news.add_line(f"{self.by}: {text}")
+        self.news.add_line(f"{self.by}: {text}", self.reply)
         yield Note("decision", "", text, {})
         yield Write(intents={ROLLOUT: None})
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from agents.core.effects import Effect, Say
+from agents.core.effects import Effect, Reply, Say
 from agents.core.fleet.fleet import Fleet, View
 from agents.core.fleet.placing import Placing
 from agents.core.model.feeds import CURRENT, TUNING, FeedItem, TuningValues
@@ -33,6 +33,7 @@ class _Change:
     since: float
     told_at: float = float("-inf")
     lacked: tuple[str, ...] = ()
+    reply: Reply | None = None
 
 
 @dataclass(slots=True)
@@ -108,9 +109,11 @@ class Tuner:
             self.latest = replace(self.latest, version=self.latest.version + 1, since_ms=now_ms)
         return self.latest
 
-    def follow_progress(self, words: str, version: int, now: float) -> None:
+    def follow_progress(
+        self, words: str, version: int, now: float, reply: Reply | None = None
+    ) -> None:
         """From now on `tell_progress` reports how many workers have this version."""
-        self._following = _Change(words, version, now)
+        self._following = _Change(words, version, now, reply=reply)
 
     def tell_progress(self, now: float) -> Iterator[Effect]:
         """One message, corrected at most every 3 s as more workers have the change, until all
@@ -128,7 +131,9 @@ class Tuner:
         if fresh and (now >= due or (not lacking and change.told_at < 0)):
             change.told_at, change.lacked = max(now, 0.0), lacking
             yield Say(
-                f"{change.words}; {self.format_progress(now)}", thread=f"tuning-{change.version}"
+                f"{change.words}; {self.format_progress(now)}",
+                f"tuning-{change.version}",
+                change.reply,
             )
         if not lacking and change.lacked == () and change.told_at >= 0:
             self._following = None

@@ -2,7 +2,8 @@
 wait to be confirmed (PROTOCOL 4).
 
 `confirm ID` holds only for the same bare JID, in the same conversation, while what the prediction
-rests on is unchanged, within 120 s. Rights are checked again at the confirmation."""
+rests on is unchanged, within 120 s. Rights are checked again at the confirmation. Some
+commands need a second person instead (second_person.py)."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from agents.base.errors import OperatorError
 from agents.base.token_bucket import TokenBucket
-from agents.core.effects import Effect, MirrorAffiliations, Note, Say, Show, Whisper
+from agents.core.effects import Effect, MirrorAffiliations, Reply, Say, Show, Whisper
 from agents.core.events import QueryFinished, QuestionAsked
 from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.geo_questions import GeoQuestions
@@ -27,6 +28,12 @@ from agents.core.fleet.tuner import Tuner
 from agents.core.model.answers import Answer
 from agents.core.operators.command import Access, Command, Context, Done, Dry, Fetch, Image, Result
 from agents.core.operators.registry import find_command, run_command
+from agents.core.operators.second_person import (
+    CONFIRM,
+    SecondPerson,
+    carry_out_dry_run,
+    describe_request,
+)
 from agents.core.operators.subscriptions import Follows
 
 CONFIRM_S = 120.0
@@ -50,12 +57,16 @@ class Promise:
     until: float
     message_id: str
     dry: Dry
+    command: Command
+    need: Access
+    reply: Reply | None
 
 
 @dataclass(slots=True)
 class Desk:
     """Takes chat messages. `address`: ours. `affiliations`: of the room, by bare JID. `promises`:
-    dry runs that wait to be confirmed, by id."""
+    dry runs that wait to be confirmed, by id. `by_two`: the commands that a second person must
+    confirm."""
 
     fleet: Fleet
     placing: Placing
@@ -66,6 +77,7 @@ class Desk:
     paths: MeasuredPaths
     geo: GeoQuestions
     address: str = ""
+    by_two: frozenset[str] = frozenset()
     affiliations: dict[str, str] = field(default_factory=dict)
     known: bool = False  # whether the room's affiliations have been read
     promises: dict[str, Promise] = field(default_factory=dict)
@@ -73,12 +85,14 @@ class Desk:
     rewinds: Rewinds = field(init=False)
     rollout: Rollout = field(init=False)
     follows: Follows = field(init=False)
+    second: SecondPerson = field(init=False)
     # A person's requests, and whether the person knows that they are used up.
     _asks: dict[str, tuple[TokenBucket, bool]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.rewinds = Rewinds(self.fleet, self.errands)
         self.rollout = Rollout(self.fleet, self.news)
+        self.second = SecondPerson(self.token, self.describe_refusal, self.by_two)
         self.follows = Follows(
             self.fleet, lambda jid: self.access_of(jid) > Access.NONE if self.known else None
         )
@@ -107,6 +121,7 @@ class Desk:
             self.promises = {
                 k: p for k, p in self.promises.items() if (p.jid, p.message_id) != said
             }
+            yield from self.second.withdraw_requests(*said)
         if text is None:
             return
         answer = self._make_reply(event)
@@ -122,7 +137,8 @@ class Desk:
             now,
             now_ms,
             commanding=commanding,
-            prefix=_prefix_of(event),
+            prefix="!" if event.room else "",
+            reply=_reply_to(event),
         )
         try:
             yield from self._dispatch_command(text.split(), event, context, answer)
@@ -139,6 +155,7 @@ class Desk:
         chat: bool = True,
         commanding: bool = True,
         prefix: str = "",
+        reply: Reply | None = None,
     ) -> Context:
         """The context of a command that this person gives now."""
         return Context(
@@ -161,6 +178,7 @@ class Desk:
             commanding=commanding,
             prefix=prefix,
             address=self.address,
+            reply=reply,
         )
 
     def _dispatch_command(
@@ -172,7 +190,7 @@ class Desk:
             raise OperatorError(why)
         if need > Access.LOOK and not c.commanding:
             raise OperatorError(NOT_COMMANDING)
-        if command.name == "confirm":
+        if command.name == CONFIRM:
             yield from self._confirm_dry_run(words, event, c, answer)
             return
         yield from self._answer_result(
@@ -202,11 +220,15 @@ class Desk:
             fetch = result
 
             def finish_query(found: QueryFinished, now: float, now_ms: int) -> Iterator[Effect]:
-                # Time has passed: the rights are checked again, in a fresh context.
+                # Time has passed: the rights are checked again, in a fresh context, and the answer
+                # names the question.
+                answer = self._make_reply(event, _reply_to(event))
                 try:
                     if why := found.error or self.describe_refusal(command, event.jid, need):
                         raise OperatorError(why)
-                    again = self.make_context(c.jid, c.nick, now, now_ms, prefix=c.prefix)
+                    again = self.make_context(
+                        c.jid, c.nick, now, now_ms, prefix=c.prefix, reply=c.reply
+                    )
                     yield from self._answer_result(
                         fetch.answer(again, found.result), command, need, event, again, answer
                     )
@@ -214,6 +236,9 @@ class Desk:
                     yield answer(str(e))
 
             yield self.errands.begin_query(fetch.what, finish_query, c.now)
+            return
+        if event.room and self.second.must_confirm(command, result):
+            yield self.second.open_request(c, command, need, result, event.message_id)[1]
             return
         if len(self.promises) >= PROMISES_AT_MOST:
             raise OperatorError("Too many dry runs wait for a confirm; try again in two minutes.")
@@ -223,8 +248,7 @@ class Desk:
             _conversation_of(event),
             result.rests_on(c),
             c.now + CONFIRM_S,
-            event.message_id,
-            result,
+            *(event.message_id, result, command, need, c.reply),
         )
         self.promises[promise.id] = promise
         yield answer(
@@ -251,7 +275,8 @@ class Desk:
             raise OperatorError("Usage: confirm ID")
         promise = self.promises.get(words[1].lower())
         if promise is None or c.now > promise.until:
-            raise OperatorError("There is no dry run with that id; it may have expired. Ask again.")
+            yield from self._confirm_as_second(words[1], event, c, answer)
+            return
         if promise.jid != event.jid or promise.conversation != _conversation_of(event):
             raise OperatorError("That id belongs to another person or conversation. Ask here.")
         # Removed before anything is done: a confirmation counts once.
@@ -260,11 +285,30 @@ class Desk:
             raise OperatorError(
                 f"What this dry run rests on has changed. Ask again: {c.prefix}{promise.dry.title}"
             )
+        c = replace(c, reply=promise.reply)
+        if self.second.must_confirm(promise.command, promise.dry):
+            request, told = self.second.open_request(
+                c, promise.command, promise.need, promise.dry, promise.message_id
+            )
+            yield answer(describe_request(request))
+            yield told
+            return
         effects = carry_out_dry_run(promise.dry, c)
         yield answer(f"On it: {promise.dry.title}.")
         yield from effects
 
-    def drop_expired(self, now: float) -> None:
+    def _confirm_as_second(
+        self, id: str, event: QuestionAsked, c: Context, answer: Callable[[str], Effect]
+    ) -> Iterator[Effect]:
+        """Confirm what another person asked for. Raises OperatorError."""
+        dry = self.second.predict_confirm(c, id)
+        effects = carry_out_dry_run(dry, c)
+        if not event.room:
+            yield answer(f"On it: {dry.title}.")
+        yield from effects
+
+    def drop_expired(self, now: float) -> Iterator[Effect]:
+        yield from self.second.end_expired(now)
         self.promises = {k: p for k, p in self.promises.items() if p.until >= now}
         self._asks = {k: v for k, v in self._asks.items() if now - v[0].refilled_at < 60}
 
@@ -278,21 +322,14 @@ class Desk:
         return "ok" if not spent else "deaf" if told else "full"
 
     @staticmethod
-    def _make_reply(event: QuestionAsked) -> Callable[[str], Effect]:
+    def _make_reply(event: QuestionAsked, to: Reply | None = None) -> Callable[[str], Effect]:
+        """How the question is answered. `to`: the question, for an answer that comes later."""
+
         def answer(text: str) -> Effect:
             text = clip_lines([text], ANSWER_LINES, ANSWER_CHARACTERS)
-            return Say(text) if event.room else Whisper(event.jid, text)
+            return Say(text, reply=to) if event.room else Whisper(event.jid, text)
 
         return answer
-
-
-def carry_out_dry_run(dry: Dry, c: Context) -> list[Effect]:
-    """The effects of a confirmed dry run, and a note of who asked. Raises OperatorError, and
-    changes nothing then."""
-    told: dict[str, object] = {"version": c.fleet.version}
-    told |= {"lanes": list(dry.lanes)} if dry.lanes else {}
-    told |= {"nodes": list(dry.nodes)} if dry.nodes else {}
-    return [*dry.act(c), Note("action", c.jid, dry.title, told)]
 
 
 def write_then_answer(result: Done, c: Context, answer: Effect) -> Effect:
@@ -303,8 +340,8 @@ def write_then_answer(result: Done, c: Context, answer: Effect) -> Effect:
     return replace(result.write, then=(*result.write.then, answer))
 
 
-def _prefix_of(event: QuestionAsked) -> str:
-    return "!" if event.room else ""
+def _reply_to(event: QuestionAsked) -> Reply | None:
+    return Reply(event.nick, event.stanza_id) if event.room else None
 
 
 def _conversation_of(event: QuestionAsked) -> str:

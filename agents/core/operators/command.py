@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from agents.core.effects import Effect, Write
+from agents.core.effects import Effect, Reply, Write
 from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.geo_questions import GeoQuestions
 from agents.core.fleet.hotspots import Hotspots
@@ -63,7 +63,7 @@ class Context:
     after a command was confirmed. `access`: what the person may do. `commanding`: whether anything
     may be changed now. `chat`: the answer is read in a chat, perhaps on a phone, so tables are
     short and say how to see more. `prefix`: begins a command there (`!` in the room). `address`:
-    ours, for messages one to one."""
+    ours, for messages one to one. `reply`: the message in the room that asked."""
 
     fleet: Fleet
     placing: Placing
@@ -84,6 +84,7 @@ class Context:
     commanding: bool = True
     prefix: str = ""
     address: str = ""
+    reply: Reply | None = None
 
     @property
     def rows(self) -> int:
@@ -101,7 +102,8 @@ class Dry:
     """A change that waits to be confirmed. `text`: the predicted effect. `act`: does it; it gets
     the context of the confirmation. `lanes`, `nodes` (accounts): what it is about, for `history`,
     and what the prediction rests on. `rests`: what else the prediction rests on. `moves`: the lanes
-    that it would move, for those who draw them."""
+    that it would move, for those who draw them. `only_stops`: it ends something, so it never needs
+    a second person."""
 
     title: str
     text: str
@@ -110,6 +112,7 @@ class Dry:
     nodes: tuple[str, ...] = ()
     rests: Callable[[Context], object] = lambda c: None
     moves: tuple[MoveItem, ...] = ()
+    only_stops: bool = False
 
     def rests_on(self, c: Context) -> object:
         """A value that must be the same at the confirmation: where its lanes are; without lanes,
@@ -163,20 +166,21 @@ Result = str | Answer | Dry | Done | Fetch | Image
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command. `run`: gets the words after the name. `chat_only`: it makes sense only in a
-    conversation. `goes`: its usage, if that is more than its arguments. `figures`: the answer's
-    numbers, for programs. `changes`: the access that it needs with more than `looks` words; with
-    fewer it only looks (None: always `access`)."""
+    """One command. `run`: gets the words after the name. `goes`: its
+    usage, if that is more than its arguments. `figures`: the answer's numbers, for programs.
+    `changes`: the access that it needs with more than `looks` words; with fewer it only looks
+    (None: always `access`). `may_change`: some of its words change something, which it checks
+    itself."""
 
     name: str
     args: tuple[Argument, ...]
     access: Access
     help: str
     run: Callable[[Context, Sequence[str]], Result]
-    chat_only: bool = False
     goes: str = ""
     figures: Callable[[Context], Mapping[str, str]] | None = None
     changes: Access | None = None
+    may_change: bool = False
     looks: int = 0
 
     @property

@@ -109,10 +109,13 @@ def _predict_replay(c: Context, found: object, query: LetterQuery, words: str) -
 
         def tell_outcome(answer: Answer, now: float, now_ms: int) -> Iterator[Effect]:
             if answer.error:
-                done.news.add_line(f"{done.nick}: replay of dead letters failed: {answer.error}")
+                done.news.add_line(
+                    f"{done.nick}: replay of dead letters failed: {answer.error}", done.reply
+                )
             else:
                 done.news.add_line(
-                    f"{done.nick}: {answer.result} dead letters were sent back to events.raw."
+                    f"{done.nick}: {answer.result} dead letters were sent back to events.raw.",
+                    done.reply,
                 )
             yield Note(
                 "action", done.jid, f"dead replay {words}: {answer.error or answer.result}", {}
@@ -146,5 +149,6 @@ LETTERS = (
         f"dead letters: {USAGE} ({GOES}); replay needs admin",
         _query_dead_letters,
         goes=USAGE,
+        may_change=True,
     ),
 )

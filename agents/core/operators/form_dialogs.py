@@ -33,11 +33,11 @@ from agents.core.operators.chat import (
     CONFIRM_S,
     NOT_COMMANDING,
     Desk,
-    carry_out_dry_run,
     write_then_answer,
 )
 from agents.core.operators.command import Access, Command, Context, Done, Dry, Fetch, Image, Result
 from agents.core.operators.registry import COMMANDS, run_command
+from agents.core.operators.second_person import CONFIRM, carry_out_dry_run, describe_request
 
 DIALOGS_AT_MOST = 100
 EACH_AT_MOST = 5  # per person; a new dialog ends the oldest
@@ -110,11 +110,11 @@ class Dialogs:
             return Listing(
                 tuple(
                     Option(c.name, f"{c.name}: {c.help}")
-                    for c in BY_FORM.values()
-                    if c.access <= may
+                    for c in COMMANDS.values()
+                    if c.access <= may and (c.name != CONFIRM or desk.second.commands)
                 )
             )
-        command = BY_FORM.get(event.command)
+        command = COMMANDS.get(event.command)
         if command is None:
             return FormRefusal("item-not-found", "There is no such command.")
         if why := desk.describe_refusal(command, event.jid, command.access):
@@ -185,6 +185,12 @@ class Dialogs:
         try:
             if why := self.desk.describe_refusal(dialog.command, dialog.jid, dialog.need):
                 raise OperatorError(why)
+            if self.desk.second.must_confirm(dialog.command, dialog.dry):
+                request, told = self.desk.second.open_request(
+                    c, dialog.command, dialog.need, dialog.dry
+                )
+                effects.append(told)
+                return self._end_dialog(dialog, describe_request(request), Mood.WARN)
             effects += carry_out_dry_run(dialog.dry, c)
         except OperatorError as e:
             return self._end_dialog(dialog, str(e), Mood.ERROR)
@@ -208,7 +214,11 @@ class Dialogs:
                 return FormRefusal("forbidden", why)
             if dialog.need > Access.LOOK and not c.commanding:
                 raise OperatorError(NOT_COMMANDING)
-            result = run_command(dialog.command, c, words)
+            result = (
+                self.desk.second.predict_confirm(c, words[0])
+                if dialog.command.name == CONFIRM
+                else run_command(dialog.command, c, words)
+            )
             return self._show_result(dialog, ref, result, c, effects, remarks)
         except OperatorError as e:
             return self._show_error(dialog, c, str(e))
@@ -303,7 +313,7 @@ class Dialogs:
         """The form with the command's arguments."""
         command = dialog.command
         fields = tuple(
-            field_from_argument(a, c.fleet, tuple(BY_FORM), dialog.given.get(a.name, ""))
+            field_from_argument(a, c.fleet, tuple(COMMANDS), dialog.given.get(a.name, ""))
             for a in command.args
         )
         help_text = command.help[:1].upper() + command.help[1:] + "."
@@ -324,10 +334,10 @@ class Dialogs:
         figures: Mapping[str, str] | None = None,
         data: AnswerData | None = None,
     ) -> FormReply:
-        """The last reply of a dialog: text in a form, an error in a note."""
+        """The last reply of a dialog: text in a form, an error or a warning in a note."""
         self._open.pop(dialog.id, None)
         command = dialog.command
-        if mood is Mood.ERROR:
+        if mood is not Mood.INFO:
             return FormReply(
                 command.name, dialog.id, Status.COMPLETED, remarks=(Remark(mood, text),)
             )
@@ -358,6 +368,3 @@ def _pick_known_values(command: Command, fields: Mapping[str, str]) -> dict[str,
 def _field_from_text(text: str) -> Field:
     """A field with the text, without chat's marks of a code block."""
     return Field(TEXT, FieldKind.FIXED, value="\n".join(x for x in text.split("\n") if x != "```"))
-
-
-BY_FORM: Mapping[str, Command] = {c.name: c for c in COMMANDS.values() if not c.chat_only}

@@ -47,6 +47,7 @@ from agents.core.operators.places import query_place
 from agents.core.operators.reset import RESET
 from agents.core.operators.rewind import REWIND, query_rewind
 from agents.core.operators.rollout import ROLLOUTS
+from agents.core.operators.second_person import CONFIRM
 from agents.core.operators.subscriptions import FEEDS, follow_feed, unfollow_feed
 from agents.core.operators.tables import list_lanes, list_nodes
 from agents.core.operators.traffic import show_traffic, traffic_figures
@@ -68,7 +69,7 @@ def _show_help(c: Context, args: Sequence[str]) -> str:
         )
         does = command.help[:1].upper() + command.help[1:]
         return f"Usage: {command.goes or command.usage}\n{does}.{needs}"
-    shown = [x for x in COMMANDS.values() if c.chat or not x.chat_only]
+    shown = [x for x in COMMANDS.values() if c.chat or x.name != CONFIRM]
     lines = [f"{c.prefix}help COMMAND shows more. In brackets: the affiliation that you need."]
     if c.chat:
         to = f" ({c.address})" if c.address else ""
@@ -210,7 +211,12 @@ def _predict_drain(c: Context, args: Sequence[str]) -> Dry:
         mine = done.fleet.owned_by(worker)
         which = f" ({format_partitions(mine)})" if mine else ""
         done.news.open_command_incident(
-            f"drain {name}{which}", mine, done.nick, done.now, empties=worker
+            f"drain {name}{which}",
+            mine,
+            done.nick,
+            done.now,
+            empties=worker,
+            reply=done.reply,
         )
         yield Write(intents={drain_intent(worker): intent}, then=then)
 
@@ -228,7 +234,7 @@ def _predict_resume(c: Context, args: Sequence[str]) -> Dry:
         then: tuple[Effect, ...] = ()
         if view.present and view.boot:
             then = (Send(worker, ResumeCommand(done.fleet.leader_epoch, view.boot)),)
-        done.news.add_line(f"{done.nick}: {name} takes {word} again.")
+        done.news.add_line(f"{done.nick}: {name} takes {word} again.", done.reply)
         done.news.end_drain_incidents(worker)
         yield Write(intents={drain_intent(worker): None}, then=then)
 
@@ -297,7 +303,7 @@ def _predict_move(c: Context, args: Sequence[str]) -> Dry:
             _check_move(done, p, view)  # raises if the move is no longer possible
         done.placing.begin_cooldown(p, done.now)
         done.news.open_command_incident(
-            f"move lane {p.n} from {frm} to {name}", [p], done.nick, done.now
+            f"move lane {p.n} from {frm} to {name}", [p], done.nick, done.now, reply=done.reply
         )
         yield from done.placing.begin_moves(
             {p: Target(worker, f"asked by {done.nick}", done.jid, delta)}, done.now_ms
@@ -327,6 +333,7 @@ def _predict_rebalance(c: Context, args: Sequence[str]) -> Dry:
             [p for p in targets if done.placing.can_move(p)],
             done.nick,
             done.now,
+            reply=done.reply,
         )
         yield from done.placing.begin_moves(targets, done.now_ms)
 
@@ -344,7 +351,8 @@ def _predict_pause(c: Context, args: Sequence[str]) -> Dry:
 
     def pause_planner(done: Context) -> Iterator[Effect]:
         done.news.add_line(
-            f"{done.nick}: the planner is paused. Orphans are still placed, and drains continue."
+            f"{done.nick}: the planner is paused. Orphans are still placed, and drains continue.",
+            done.reply,
         )
         yield Write(intents={PAUSE: Intent(done.jid, done.now_ms)})
 
@@ -357,7 +365,7 @@ def _predict_unpause(c: Context, args: Sequence[str]) -> Dry:
         raise OperatorError("The planner is not paused.")
 
     def unpause_planner(done: Context) -> Iterator[Effect]:
-        done.news.add_line(f"{done.nick}: the planner is no longer paused.")
+        done.news.add_line(f"{done.nick}: the planner is no longer paused.", done.reply)
         yield Write(intents={PAUSE: None})
 
     text = f"End the planner's pause.\n{_describe_effect(c.placing.what_if(c.now, c.now_ms))}"
@@ -505,7 +513,13 @@ _LIST = (
     *ROLLOUTS,
     Command("pause", (), Access.ACT, "stop all moves except orphans and drains", _predict_pause),
     Command("unpause", (), Access.ACT, "end the pause", _predict_unpause),
-    Command("confirm", (_ID,), Access.ACT, "carry out a dry run", lambda c, a: "", chat_only=True),
+    Command(
+        CONFIRM,  # chat and forms carry it out themselves
+        (_ID,),
+        Access.ACT,
+        "carry out a dry run, or what somebody else asked for",
+        lambda c, a: "",
+    ),
 )
 COMMANDS: Mapping[str, Command] = {c.name: c for c in _LIST}
 _OF_LANES = {"lanes", "lane", "explain", "whatif", "traffic", "dead", "place"}

@@ -193,7 +193,7 @@ def _predict_reset(
         if any(not _can_reset(done, s.partition) for s in settings):
             raise OperatorError("A step is under way with one of them; ask again.")
         incident = done.news.open_command_incident(
-            title, [s.partition for s in settings], done.nick, done.now
+            title, [s.partition for s in settings], done.nick, done.now, reply=done.reply
         )
         back: dict[Partition, Target] = {}
         for s in settings:

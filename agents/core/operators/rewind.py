@@ -65,7 +65,9 @@ def _predict_rewind(c: Context, look: LookBack, found: object, text: str) -> Dry
         if not done.placing.can_move(p):
             raise OperatorError(f"Lane {p.n} cannot be rewound now; ask again.")
         title = f"rewind lane {p.n} to offset {target:,} ({again} again)"
-        incident = done.news.open_command_incident(title, [p], done.nick, done.now)
+        incident = done.news.open_command_incident(
+            title, [p], done.nick, done.now, reply=done.reply
+        )
         done.rewinds.begin_rewind(p, target, again, done.jid, incident)
         who = done.nick.partition("@")[0]
         back = Target(

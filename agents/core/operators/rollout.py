@@ -21,6 +21,7 @@ def _predict_rollout(c: Context, args: Sequence[str]) -> Result:
             "rollout stop",
             "Stop the rollout: workers that were told to restart still do.",
             _stop_rollout,
+            only_stops=True,
         )
     if c.rollout.running:
         raise OperatorError(
@@ -44,8 +45,10 @@ def _predict_rollout(c: Context, args: Sequence[str]) -> Result:
     )
 
     def begin_rollout(done: Context) -> Iterator[Effect]:
-        done.news.add_line(f"{done.nick}: rollout of {counted(len(here), 'node')} begins.")
-        yield from done.rollout.begin(here, done.nick, done.jid, done.now_ms)
+        done.news.add_line(
+            f"{done.nick}: rollout of {counted(len(here), 'node')} begins.", done.reply
+        )
+        yield from done.rollout.begin(here, done.nick, done.jid, done.now_ms, done.reply)
 
     return Dry(
         f"rollout {' '.join(args)}".strip(),

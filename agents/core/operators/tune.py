@@ -115,10 +115,12 @@ def _predict_tuning(c: Context, x: Tunable, text: str) -> Dry:
             f"(was {x.format_value(was)})"
         )
         if x.by_worker:
-            tuner.follow_progress(words, tuning.version, done.now)
+            tuner.follow_progress(words, tuning.version, done.now, done.reply)
             yield Write(tuning=tuning, then=(Publish(tuner.feed_item()),))
         else:
-            yield Write(tuning=tuning, then=(Say(f"{words}; the planner has it."),))
+            yield Write(
+                tuning=tuning, then=(Say(f"{words}; the planner has it.", reply=done.reply),)
+            )
 
     said = f"Tune {change}. {x.about}\n{limits}\n{who}"
     return Dry(title, said, tune_setting, rests=lambda then: then.tuner.current_value(x.name))

@@ -41,7 +41,7 @@ def _well(c: Context, args: Sequence[str]) -> Fetch:
 def w(monkeypatch: pytest.MonkeyPatch) -> World:
     command = Command("well", (), Access.LOOK, "how deep it is", _well)
     monkeypatch.setattr(registry, "COMMANDS", {**registry.COMMANDS, "well": command})
-    monkeypatch.setattr(form_dialogs, "BY_FORM", {**form_dialogs.BY_FORM, "well": command})
+    monkeypatch.setattr(form_dialogs, "COMMANDS", registry.COMMANDS)
     world = World(nodes=1, lanes=2)
     world.fair(3)
     world.tell(ev.AffiliationsRead({ANA: "member"}))

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from agents.core import effects as fx
+from agents.core import events as ev
+from agents.core.events import QuestionAsked
 from agents.core.model.plan import Decided, PlanningFrame
 from agents.core.planning.recording import (
     frame_from_json,
@@ -79,3 +81,20 @@ def test_frame_comes_once_in_a_leaders_life() -> None:
     w = troubled(2)
     assert sum(d.frame is not None for *_, d in w.recorded) <= w.leader_epoch
     assert w.recorded[0][3].frame is not None
+
+
+def test_plans_after_a_change_that_a_second_person_confirmed_are_made_again() -> None:
+    w = Recorded(nodes=4, lanes=10)
+    w.fair(6)
+    w.core.desk.second.commands = frozenset({"drain"})
+    w.tell(ev.AffiliationsRead({"ana@d": "admin", "ben@d": "admin"}))
+    before = len(w.recorded)
+    w.tell(QuestionAsked("ana@d", "ana", "!drain 0", True, "s1", None, "m1"))
+    id = w.said[-1].partition("!confirm ")[2].split()[0]
+    w.tell(QuestionAsked("ben@d", "ben", f"!confirm {id}", True, "s2", None, "m2"))
+    w.fair(30, revive=False)
+    assert not w.core.fleet.owned_by("node-0")
+    after = w.recorded[before:]
+    assert sum(len(d.plan.assignments) for *_, d in after) >= 1
+    for frame, moment, plan, _ in after:
+        assert make_plan_json(frame_from_json(frame), moment_from_json(moment), NUMERICS) == plan
