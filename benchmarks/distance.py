@@ -353,7 +353,7 @@ Not measured yet.
 - **at 0 ms** a node begins with small fetches and batches, which costs about 0.1 s once, and the backlog lasts 1.3 s; then each transaction
   takes as long as it did. With 500,000 events on a quiet machine (29 November 2026, 6 measurements each): 93,758 to 104,176 events/s as it
   is, 101,444 to 107,416 as it was.
-- **at a distance**, too, the beginning is part of the figure: with the system's buffers at 150 ms, the 120,000 events take 23 s.
+- **at a distance**, too, the beginning is part of the figure: with the system's buffers at 150 ms, the 120,000 events take 20 s.
 - **as it was, recorded**: on 28 November 2026, before the loop was made for distance, with packets that were really delayed.
 
 ## Where lanes are
