@@ -14,6 +14,7 @@ from agents.base import standard_streams
 from agents.base.errors import GeolaneError
 from agents.cli import (
     dead_letters,
+    json_schema,
     local,
     nodes,
     operator,
@@ -82,6 +83,7 @@ for command in (
     watch.watch,
     operator.ctl,
     dead_letters.dead,
+    json_schema.json_schema,
     servers.pipeline,
     plans.lanes,
     plans.replan,

@@ -15,12 +15,11 @@ import msgspec
 from agents.base.errors import OperatorError
 from agents.cli.options import FILE, SET, load_account_settings
 from agents.core.lanes.dead_letters import (
-    Letter,
     LettersFound,
     describe_found,
     describe_letter,
     describe_letter_fully,
-    escape_content,
+    letters_to_data,
     query_from_words,
 )
 from agents.kafka.dead_letters import DeadLetters
@@ -111,16 +110,7 @@ def print_letters(kafka: Kafka, words: Sequence[str], count: int, *, as_json: bo
         DeadLetters(kafka).find_letters(query_from_words(words, _now_ms()), min(count, LISTED))
     )
     if as_json:
-        click.echo(
-            msgspec.json.encode(
-                {
-                    "count": found.count,
-                    "reasons": dict(found.reasons),
-                    "whole": found.whole,
-                    "letters": [_letter_to_dict(x) for x in found.letters],
-                }
-            )
-        )
+        click.echo(msgspec.json.encode(letters_to_data(found, count, headers=True)))
     else:
         click.echo(f"{describe_found(found)}.")
         for x in found.letters:
@@ -163,14 +153,6 @@ def replay_letters(kafka: Kafka, words: Sequence[str], by: str, *, yes: bool) ->
     )
     click.echo(f"{sent:,} sent back.")
     return DONE
-
-
-def _letter_to_dict(x: Letter) -> dict[str, object]:
-    headers = {
-        escape_content(name.encode(), 80): escape_content(content, 200)
-        for name, content in x.headers
-    }
-    return {"id": x.id, "ms": x.ms, "replayed": x.replayed, "headers": headers}
 
 
 def _now_ms() -> int:

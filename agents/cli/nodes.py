@@ -71,12 +71,22 @@ def nodes() -> None:
 
 
 @nodes.command("list")
-@_with_common_options(_INVENTORY)
-def nodes_list(**given: Any) -> None:
+@_with_common_options(
+    _INVENTORY,
+    click.option("--json", "as_json", is_flag=True, help="One object a line, with typed values."),
+)
+def nodes_list(as_json: bool, **given: Any) -> None:
     """Print the inventory's workers: account, site, capacity."""
-    from agents.admin.members.changes import list_workers
+    import msgspec
 
-    for line in list_workers(_request_from_options(given)):
+    from agents.admin.members.changes import list_workers, workers_of_inventory
+
+    asked = _request_from_options(given)
+    if as_json:
+        for worker in workers_of_inventory(asked):
+            click.echo(msgspec.json.encode(worker))
+        return
+    for line in list_workers(asked):
         click.echo(line)
 
 

@@ -42,7 +42,9 @@ def _complete_argument(ctx: click.Context, param: click.Parameter, incomplete: s
 @SET
 @click.option("--user", default="operator", show_default=True, help="The person's account.")
 @click.option("--yes", is_flag=True, help="Confirm what the dry run predicts.")
-@click.option("--json", "as_json", is_flag=True, help="One object: command, ok, text, fields.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="One object with typed values (geolane json-schema)."
+)
 def ctl(
     command: str,
     args: tuple[str, ...],

@@ -19,6 +19,7 @@ import click
 import msgspec
 
 from agents.base.errors import CommandRefused, GeolaneError, NoAnswer, NotConnected, OperatorError
+from agents.core.model.answers import AnswerData, CommandAnswer
 from agents.core.model.forms import TEXT, FieldKind, FormReply, Mood, Status
 from agents.core.operators.arguments import Argument, Type, split_keyed_words
 from agents.core.operators.command import Command
@@ -39,16 +40,18 @@ class Outcome:
     code: int = NOT_CONFIRMED
     text: list[str] = field(default_factory=list)
     fields: dict[str, str] = field(default_factory=dict)
+    data: AnswerData | None = None
 
     def to_json(self) -> str:
-        """One line: command, ok, text, fields."""
-        shown = {
-            "command": self.command,
-            "ok": self.code == DONE,
-            "text": "\n".join(self.text),
-            "fields": self.fields,
-        }
-        return msgspec.json.encode(shown).decode()
+        """One line."""
+        answer = CommandAnswer(
+            command=self.command,
+            ok=self.code == DONE,
+            text="\n".join(self.text),
+            fields=self.fields,
+            data=self.data,
+        )
+        return msgspec.json.encode(answer).decode()
 
 
 Confirm = Callable[[], Awaitable[bool]]
@@ -186,6 +189,7 @@ async def _cancel_command(person: OperatorClient, reply: FormReply) -> None:
 
 
 def _note_reply(reply: FormReply, outcome: Outcome, tell: Callable[[str], None]) -> None:
+    outcome.data = reply.data
     said = [r.text for r in reply.remarks]
     for f in reply.form.fields if reply.form is not None else ():
         if f.var == TEXT:

@@ -234,8 +234,9 @@ def _reply_to_xml(reply: FormReply) -> ET.Element:
         plan = ET.SubElement(root, _PLAN, total=str(len(reply.moves)))
         append_moves(plan, reply.moves[:MOVES_LIMIT])
     if reply.data is not None:
-        text = msgspec.json.encode(reply.data).decode()
-        ET.SubElement(root, _JSON).text = replace_invalid_xml(text)
+        text = replace_invalid_xml(msgspec.json.encode(reply.data).decode())
+        if len(text) <= ANSWER_LIMIT:
+            ET.SubElement(root, _JSON).text = text
     return root
 
 

@@ -5,7 +5,6 @@ that plans can be made again."""
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import zlib
 from contextlib import aclosing
@@ -16,6 +15,7 @@ import pytest
 
 from agents.admin.replan import Span, replan_span
 from agents.core.geo.context import ContextKind, GeoContext, decode_record
+from agents.core.model.answers import CommandAnswer, TrafficData
 from agents.core.model.feeds import GEO, GeoItem
 from agents.core.model.geo import INDEX
 from agents.core.model.topology import TOPIC_CLEAN, TOPIC_GEO_CONTEXT
@@ -26,6 +26,7 @@ from agents.local.stack import MAPS_DEMO
 from agents.xmpp.operator_client import OperatorClient
 from kernels.scoring.choose import choose_numerics
 from plugins.feeds import item_from_entry
+from tests.cli.held import hold_line
 from tests.kafka.support import read_all
 from tests.observe.metrics.support import scrape_until
 from tests.stack.conftest import Running
@@ -118,8 +119,8 @@ async def test_plans_with_traffic_are_made_again_byte_for_byte(running: Running)
 
 async def test_a_program_reads_each_lanes_index(running: Running) -> None:
     code, out, err = await ctl(running, "traffic", "--json", user="guest")
-    said = json.loads(out)
-    assert (code, err, said["ok"]) == (0, "", True)
-    indexes = [float(v) for name, v in said["fields"].items() if name.startswith("lane_")]
-    assert len(indexes) == int(said["fields"]["known"]) > 0
-    assert all(INDEX[0] <= index <= INDEX[1] for index in indexes)
+    said = hold_line(out, CommandAnswer)
+    assert (code, err, said.ok) == (0, "", True)
+    assert isinstance(said.data, TrafficData)
+    assert len(said.data.rows) == said.data.total > 0
+    assert all(INDEX[0] <= row.index <= INDEX[1] for row in said.data.rows)

@@ -15,6 +15,7 @@ from agents.admin.provision.feeds import check_feeds
 from agents.base.errors import KafkaUnavailable, SettingsError
 from agents.base.progress import PrintLine, ReportStep, StepOutcome
 from agents.base.text import counted
+from agents.core.model.answers import InventoryWorker
 from agents.core.model.placement import PlacementTable, State, table_from_records
 from agents.core.model.topology import WorkerKind
 from agents.kafka.placement_log import read_placement
@@ -41,6 +42,22 @@ def list_workers(asked: MemberRequest) -> Iterator[str]:
         )
         capacity = f"{spec.capacity_eps:8,.0f} events/s{limited}"
         yield f"{spec.worker:{wide}}  {spec.site:8} {capacity}{has}"
+
+
+def workers_of_inventory(asked: MemberRequest) -> Iterator[InventoryWorker]:
+    """The same for programs."""
+    inventory = inventory_file.read_inventory(asked.inventory)
+    for spec in inventory.workers.values():
+        yield InventoryWorker(
+            worker=spec.worker,
+            name=spec.label,
+            kind=spec.kind.name,
+            site=spec.site,
+            region=inventory.sites[spec.site].region,
+            capacity_eps=spec.capacity_eps,
+            ceiling_eps=asked.settings.worker.capacity_eps or None,
+            has_password=(asked.secrets / spec.worker).exists(),
+        )
 
 
 # Add.

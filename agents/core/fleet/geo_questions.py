@@ -274,7 +274,7 @@ class GeoQuestions:
         """The item `current` of the feed `geo`, with the lanes of the slowest roads."""
         known = self.list_known(now)
         self._shown = bool(known)
-        rows = tuple(self._make_row(n, figure, index, now) for n, figure, index in known)
+        rows = tuple(self.traffic_row(n, figure, index, now) for n, figure, index in known)
         title = f"The traffic of {counted(len(known), 'lane')} is known"
         content = "No traffic is known: it counts as 1."
         if known:
@@ -289,7 +289,7 @@ class GeoQuestions:
         )
         return Publish(FeedItem(GEO, CURRENT, title, content, element, self.fleet.leader_epoch))
 
-    def _make_row(
+    def traffic_row(
         self, lane: int, figure: Figure[float], index: float, now: float
     ) -> LaneTrafficRow:
         name = self.figures.name_of(lane_key(lane), now)

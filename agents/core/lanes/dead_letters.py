@@ -16,6 +16,7 @@ from agents.base.errors import OperatorError
 from agents.base.suggest import suggest_names
 from agents.base.text import counted, to_one_line
 from agents.core.lanes.records import (
+    DETAIL,
     DIED,
     LANE,
     OURS,
@@ -27,6 +28,7 @@ from agents.core.lanes.records import (
     Unread,
     parse_source,
 )
+from agents.core.model.answers import DeadLetterRow, DeadLettersData
 from agents.core.model.times import parse_past_time_ms
 
 ID = re.compile(r"[0-9]{1,9}/[0-9]{1,18}")
@@ -191,6 +193,37 @@ def replay_headers(x: Letter, by: str) -> list[tuple[str, bytes | None]]:
         (DIED, story.encode()),
         *theirs,
     ]
+
+
+# ---- for programs ----
+
+
+def letters_to_data(found: LettersFound, most: int, *, headers: bool) -> DeadLettersData:
+    """The newest `most` of them, with their headers or without."""
+    return DeadLettersData(
+        count=found.count,
+        whole=found.whole,
+        reasons=dict(found.reasons),
+        letters=tuple(_letter_to_row(x, headers=headers) for x in found.letters[:most]),
+    )
+
+
+def _letter_to_row(x: Letter, *, headers: bool) -> DeadLetterRow:
+    lane = x.header_text(LANE)
+    return DeadLetterRow(
+        id=x.id,
+        ms=x.ms,
+        reason=_escape_word(x.header_text(REASON)),
+        detail=escape_content(x.header_text(DETAIL).encode(), 200),
+        lane=int(lane) if lane.isascii() and lane.isdigit() and len(lane) < 10 else None,
+        source=escape_content(x.header_text(SRC).encode(), 200),
+        replays=x.replays,
+        replayed=x.replayed,
+        headers={
+            escape_content(name.encode(), 80): escape_content(content, 200)
+            for name, content in (x.headers if headers else ())
+        },
+    )
 
 
 # ---- for people ----

@@ -1,5 +1,6 @@
 """What operator commands answer to programs: one typed value for each command, the same figures as
-its text. `geolane ctl --json` prints it as `data`; docs/json-schema.json is made from these types.
+its text. `geolane ctl --json` prints it as `data`; `geolane json-schema` prints what each value
+has (docs/json-schema.json).
 
 A name carries its unit. None is what is not known. `load`: a share of the capacity, 1 is all of
 it."""
@@ -12,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from agents.core.model.feeds import TroubleRow
+from agents.core.model.feeds import LaneTrafficRow, TroubleRow
 
 
 class _Data(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -40,10 +41,13 @@ class PlanFigures(msgspec.Struct, frozen=True, kw_only=True):
     took_ms: float
 
 
+FleetState = Literal["calm", "working", "trouble", "paused"]
+
+
 class StatusData(_Data, frozen=True, kw_only=True, tag="status"):
     """`status`. `p50_ms`, `p99_ms`: of the slowest lane."""
 
-    state: Literal["calm", "working", "trouble", "paused"]
+    state: FleetState
     nodes: int
     nodes_available: int
     routers: int
@@ -117,10 +121,11 @@ class LanesData(_Data, frozen=True, kw_only=True, tag="lanes"):
 
 
 class HistoryRow(msgspec.Struct, frozen=True, kw_only=True):
-    """`by`: the JID of the person who asked for it; empty if the coordinator decided alone."""
+    """`kind`: action, decision, alert or hotspot. `by`: the JID of the person who asked for it;
+    empty if the coordinator decided alone."""
 
     at: datetime
-    kind: Literal["action", "decision", "alert", "hotspot"]
+    kind: str
     by: str
     text: str
 
@@ -134,13 +139,30 @@ class HistoryData(_Data, frozen=True, kw_only=True, tag="history"):
     rows: tuple[HistoryRow, ...]
 
 
+class TrafficData(_Data, frozen=True, kw_only=True, tag="traffic"):
+    """`traffic`: one page of the lanes whose index is known (`total`), of all `lanes`; the slowest
+    first. `calls`: the provider's calls of this day, of `daily_calls` (0: no limit)."""
+
+    page: int
+    pages: int
+    total: int
+    lanes: int
+    calls: int
+    daily_calls: int
+    rows: tuple[LaneTrafficRow, ...]
+
+
+CostRole = Literal["current", "chosen", "runner_up"]
+Binding = Literal["nothing", "residency", "room", "calm", "moves", "waits"]
+
+
 class NodeCost(msgspec.Struct, frozen=True, kw_only=True):
     """What an event of the lane costs at that node, in ms, term by term; `total_ms` is their sum.
     `price_ms`: what the node's room costs beside that, since other lanes want it. `role`: whether
     it is the lane's node now, the one that the plan chose, or the cheapest other one."""
 
     node: str
-    role: Literal["current", "chosen", "runner_up"]
+    role: CostRole
     total_ms: float
     rtt_ms: float
     traffic_ms: float
@@ -171,19 +193,20 @@ class ExplanationData(_Data, frozen=True, kw_only=True, tag="explain"):
     why: str
     scored: bool
     load_eps: float | None
-    binds: Literal["nothing", "residency", "room", "calm", "moves", "waits"] | None
+    binds: Binding | None
     costs: tuple[NodeCost, ...]
     left_out: tuple[LeftOut, ...]
 
 
 class DeadLetterRow(msgspec.Struct, frozen=True, kw_only=True):
     """`id`: PARTITION/OFFSET in events.dead. `ms`: when it was appended, epoch ms. `source`: the
-    record that it was. `replays`: how often it was sent back before. `headers`: as text; what is
-    not text is escaped."""
+    record that it was. `detail`: more about the reason. `replays`: how often it was sent back
+    before. `headers`: as text, what is not text is escaped; empty in `geolane ctl dead`."""
 
     id: str
     ms: int
     reason: str
+    detail: str
     lane: int | None
     source: str
     replays: int
@@ -201,7 +224,15 @@ class DeadLettersData(_Data, frozen=True, kw_only=True, tag="dead"):
     letters: tuple[DeadLetterRow, ...]
 
 
-AnswerData = StatusData | NodesData | LanesData | HistoryData | ExplanationData | DeadLettersData
+AnswerData = (
+    StatusData
+    | NodesData
+    | LanesData
+    | HistoryData
+    | TrafficData
+    | ExplanationData
+    | DeadLettersData
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,10 +246,44 @@ class Answer:
 class CommandAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """What `geolane ctl --json` prints, on one line. `text`: the answer or the error, for people.
     `fields`: the form's fields, as text. `data`: for `status`, `nodes`, `lanes`, `history`,
-    `explain` and `dead list`; null for the others, after an error and in a dry run."""
+    `explain`, `traffic` and `dead list`; null for the others, after an error and in a dry run."""
 
     command: str
     ok: bool
     text: str
     fields: dict[str, str]
     data: AnswerData | None
+
+
+class InventoryWorker(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of `geolane nodes list --json`: a worker of the inventory. `ceiling_eps`:
+    worker.capacity_eps of the settings, above which no worker goes. `has_password`: whether the
+    folder of secrets has its password."""
+
+    worker: str
+    name: str
+    kind: str
+    site: str
+    region: str
+    capacity_eps: float
+    ceiling_eps: float | None
+    has_password: bool
+
+
+OUTPUTS = {
+    "geolane ctl --json": CommandAnswer,
+    "geolane dead list --json": DeadLettersData,
+    "geolane nodes list --json": InventoryWorker,
+}
+"""What each command prints, by line."""
+
+
+def make_json_schema() -> dict[str, object]:
+    """The JSON schema (2020-12) of OUTPUTS."""
+    outputs, types = msgspec.json.schema_components(OUTPUTS.values(), ref_template="#/$defs/{name}")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "What geolane prints for programs, a value a line",
+        "anyOf": [{"title": name, **schema} for name, schema in zip(OUTPUTS, outputs, strict=True)],
+        "$defs": types,
+    }

@@ -8,7 +8,7 @@ the core returns `Fetch`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -166,11 +166,10 @@ Result = str | Answer | Dry | Done | Fetch | Image
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command. `run`: gets the words after the name. `goes`: its
-    usage, if that is more than its arguments. `figures`: the answer's numbers, for programs.
-    `changes`: the access that it needs with more than `looks` words; with fewer it only looks
-    (None: always `access`). `may_change`: some of its words change something, which it checks
-    itself."""
+    """One command. `run`: gets the words after the name. `goes`: its usage, if that is more than
+    its arguments. `changes`: the access that it needs with more than `looks` words; with fewer it
+    only looks (None: always `access`). `may_change`: some of its words change something, which it
+    checks itself."""
 
     name: str
     args: tuple[Argument, ...]
@@ -178,7 +177,6 @@ class Command:
     help: str
     run: Callable[[Context, Sequence[str]], Result]
     goes: str = ""
-    figures: Callable[[Context], Mapping[str, str]] | None = None
     changes: Access | None = None
     may_change: bool = False
     looks: int = 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from agents.base.errors import OperatorError
 from agents.core.effects import Effect, Note
-from agents.core.events import QueryFinished as Answer
+from agents.core.events import QueryFinished
 from agents.core.lanes.dead_letters import (
     GOES,
     ID,
@@ -16,8 +16,10 @@ from agents.core.lanes.dead_letters import (
     describe_found,
     describe_letter,
     describe_letter_fully,
+    letters_to_data,
     query_from_words,
 )
+from agents.core.model.answers import Answer
 from agents.core.operators.arguments import Argument, Type
 from agents.core.operators.command import Access, Command, Context, Dry, Fetch, Result
 
@@ -70,20 +72,12 @@ def _expect_letters(found: object) -> LettersFound:
 
 def _show_letter_list(c: Context, found: object) -> Result:
     f = _expect_letters(found)
+    data = letters_to_data(f, c.entries, headers=False)
     if not f.letters:
-        return "No dead letters." if f.whole else describe_found(f)
+        return Answer("No dead letters." if f.whole else describe_found(f), data)
     more = "\nNarrow it down: reason= since=1h lane= source=." if f.count > c.entries else ""
-    return (
-        "\n".join(
-            [
-                f"{describe_found(f)}.",
-                "```",
-                *(describe_letter(x) for x in f.letters[: c.entries]),
-                "```",
-            ]
-        )
-        + more
-    )
+    rows = [describe_letter(x) for x in f.letters[: c.entries]]
+    return Answer("\n".join([f"{describe_found(f)}.", "```", *rows, "```"]) + more, data)
 
 
 def _show_letter(c: Context, found: object) -> Result:
@@ -107,7 +101,7 @@ def _predict_replay(c: Context, found: object, query: LetterQuery, words: str) -
         if done.access < Access.ACT:
             raise OperatorError("dead replay needs an admin of the ops room.")
 
-        def tell_outcome(answer: Answer, now: float, now_ms: int) -> Iterator[Effect]:
+        def tell_outcome(answer: QueryFinished, now: float, now_ms: int) -> Iterator[Effect]:
             if answer.error:
                 done.news.add_line(
                     f"{done.nick}: replay of dead letters failed: {answer.error}", done.reply

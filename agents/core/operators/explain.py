@@ -16,6 +16,14 @@ from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.paths import MeasuredPath
 from agents.core.fleet.placing import Placing
 from agents.core.geo.figures import NO_TRAFFIC, format_figure_source
+from agents.core.model.answers import (
+    Answer,
+    Binding,
+    CostRole,
+    ExplanationData,
+    LeftOut,
+    NodeCost,
+)
 from agents.core.model.geo import NO_PROVIDER
 from agents.core.model.messages import Health
 from agents.core.model.placement import PAUSE, Placed, State
@@ -39,21 +47,64 @@ _TERMS = (
 )
 
 
-def explain_lane(placing: Placing, p: Partition, now: float) -> str:
+def explain_lane(placing: Placing, p: Partition, now: float) -> Answer:
     """Why the lane is where it is, according to the last plan."""
     scored, placed = placing.last, placing.fleet.partitions[p]
+    paused, absent = PAUSE in placing.fleet.intents, describe_absences(placing.fleet)
     if scored is None or p not in scored.partitions:
-        return f"Lane {p.n} has not been scored yet; try again in a second."
-    return explain_scored_lane(
+        text = f"Lane {p.n} has not been scored yet; try again in a second."
+        return Answer(text, explanation_data(None, p, placed, now, paused=paused, absent=absent))
+    text = explain_scored_lane(
         scored,
         p,
         placed,
         now,
-        paused=PAUSE in placing.fleet.intents,
-        absent=describe_absences(placing.fleet),
+        paused=paused,
+        absent=absent,
         raised=describe_raise(placing, p),
         paths=placing.inputs.data.paths_to(placing.inputs.data.leaders.get(p.n, NO_BROKER)),
         traffic=describe_traffic(placing, p, now),
+    )
+    return Answer(text, explanation_data(scored, p, placed, now, paused=paused, absent=absent))
+
+
+def explanation_data(
+    scored: Scored | None,
+    p: Partition,
+    placed: Placed,
+    now: float,
+    *,
+    paused: bool,
+    absent: Mapping[str, str],
+) -> ExplanationData:
+    """The same for programs; without `scored` no plan has seen the lane."""
+    orphan = placed.state is State.ORPHAN
+    here = -1
+    if scored is not None and not orphan and placed.worker in scored.workers:
+        here = scored.workers.index(placed.worker)
+    case = None if scored is None else _Case(scored, p, here, absent)
+    costs: list[NodeCost] = []
+    binds: Binding | None = None
+    if case is not None and here >= 0:
+        other = case.find_cheapest(case.may & ~case.taken)
+        binds = _find_constraint(case, other, now, paused)[0]
+        rows: list[tuple[CostRole, int]] = [("current", here), ("chosen", case.to)]
+        costs = [case.cost_at(n, role) for role, n in (*rows, ("runner_up", other)) if n >= 0]
+    elif case is not None and p.n in case.plan.waiting:
+        binds = "waits"
+    return ExplanationData(
+        lane=p.n,
+        state=placed.state.value,
+        node=None if orphan else short_name(placed.worker),
+        epoch=placed.epoch,
+        why=placed.why,
+        scored=case is not None,
+        load_eps=None if case is None else case.eps,
+        binds=binds,
+        costs=tuple(costs),
+        left_out=()
+        if case is None
+        else tuple(LeftOut(n, why) for why, names in _find_left_out(case).items() for n in names),
     )
 
 
@@ -159,7 +210,7 @@ def explain_scored_lane(
             else ""
         )
         lines.append(f"Runner-up {case.name_node(other)}: {case.describe_cost(other)}{price}.")
-    lines += [_describe_room(case), *_describe_constraint(case, other, now, paused)]
+    lines += [_describe_room(case), *_find_constraint(case, other, now, paused)[1]]
     lines += _describe_left_out(case)
     lines.append(f"Placed there: {placed.why or 'initial placement'} (epoch {placed.epoch}).")
     return "\n".join(lines)
@@ -215,6 +266,13 @@ class _Case:
         text = "".join(f" {'-' if ms < 0 else '+'} {abs(ms):.1f} {word}" for ms, word in shown)
         unit = "modelled ms" if self.lane.broker is None else "ms"
         return f"{self.ms[n]:.1f} {unit} = {text.removeprefix(' + ')}"
+
+    def cost_at(self, n: int, role: CostRole) -> NodeCost:
+        terms = {name: round(float(getattr(self.terms, name)[0, n]), 3) for name, _ in _TERMS}
+        price_ms, total_ms = round(float(self.price[n]), 3), round(float(self.ms[n]), 3)
+        return NodeCost(
+            node=self.name_node(n), role=role, total_ms=total_ms, price_ms=price_ms, **terms
+        )
 
     def find_cheapest(self, among: Bools) -> int:
         """The row of the cheapest node, including the price of room; -1 if there is none."""
@@ -303,56 +361,57 @@ def _describe_room(case: _Case) -> str:
     )
 
 
-def _describe_constraint(case: _Case, other: int, now: float, paused: bool) -> list[str]:
-    """The constraint that keeps the lane from a cheaper node, and what would change the decision.
+def _find_constraint(
+    case: _Case, other: int, now: float, paused: bool
+) -> tuple[Binding, list[str]]:
+    """The constraint that keeps the lane from a cheaper node, as a word and as lines that also say
+    what would change the decision.
 
     The first constraint that applies is told: having to leave, residency, room, then damping."""
     here, ms = case.here, case.ms
     if case.to >= 0:
-        return []
+        return "moves", []
     if not case.may[here]:
         why = case.scored.moment.nodes[here].empty or f"rule {case.rule}"
         if case.lane.id in case.plan.stuck:
-            return [
+            return "room", [
                 f"It must leave ({why}), but no allowed node has room for {case.eps:,.0f} "
                 "events/s: it stays."
             ]
-        return (
-            []
-            if case.lane.id in case.plan.parked
-            else [f"It must leave ({why}), as soon as its turn comes."]
-        )
+        if case.lane.id in case.plan.parked:
+            return "waits", []
+        return "moves", [f"It must leave ({why}), as soon as its turn comes."]
     forbidden = np.where(case.takes & ~case.allowed, ms, np.inf)
     open_ms = np.where(case.may, ms, np.inf)
     banned, best = int(forbidden.argmin()), int(open_ms.argmin())
     if forbidden[banned] < min(open_ms[best], ms[here]) - NOTICEABLE_MS:
         gain = ms[here] - forbidden[banned]
-        return [
+        return "residency", [
             f"Residency binds: rule {case.rule} keeps it from {case.name_node(banned)}, "
             f"{gain:.1f} ms better.",
             f"It would move there if rule {case.rule} allowed it.",
         ]
     if ms[best] >= ms[here] - NOTICEABLE_MS:
-        return [
+        return "nothing", [
             "Nothing binds: no other node would be better.",
             *_describe_counterfactual(case, other),
         ]
     gain = float(ms[here] - ms[best])
     name, free = case.name_node(best), max(0.0, float(case.room[best] - case.use[best]))
     if not case.fits[best]:
-        return [
+        return "room", [
             f"Room binds: {name} is {gain:.1f} ms better, but has {free:,.0f} of {case.eps:,.0f} "
             "events/s free.",
             f"It would move there with {case.eps - free:,.0f} events/s more room.",
         ]
     dearer = float(case.price[best] - case.price[here])
     if dearer >= gain:
-        return [
+        return "room", [
             f"Room binds: {name} is {gain:.1f} ms better, but its room costs {dearer:.1f} ms more: "
             "others need it.",
             f"It would move there if {name} were {dearer - gain:.1f} ms closer.",
         ]
-    return [
+    return "calm", [
         f"Calm binds: {name} is {gain:.1f} ms better; {_describe_damping(case, best, now, paused)}."
     ]
 
@@ -422,7 +481,7 @@ def _describe_waiting(case: _Case) -> list[str]:
     return lines + _describe_left_out(case)
 
 
-def _describe_left_out(case: _Case) -> list[str]:
+def _find_left_out(case: _Case) -> dict[str, list[str]]:
     """The nodes that were left out, by reason: those that take no lanes, those that a rule forbids,
     and those that would be better but are full."""
     better = case.ms < (case.ms[case.here] - NOTICEABLE_MS if case.here >= 0 else np.inf)
@@ -440,13 +499,12 @@ def _describe_left_out(case: _Case) -> list[str]:
         else:
             continue
         by.setdefault(why, []).append(case.name_node(n))
-    if not by:
-        return []
-    return [
-        "Left out: "
-        + "; ".join(f"{_join_some_names(names)} ({why})" for why, names in by.items())
-        + "."
-    ]
+    return by
+
+
+def _describe_left_out(case: _Case) -> list[str]:
+    by = [f"{_join_some_names(names)} ({why})" for why, names in _find_left_out(case).items()]
+    return [f"Left out: {'; '.join(by)}."] if by else []
 
 
 def _join_some_names(names: list[str]) -> str:

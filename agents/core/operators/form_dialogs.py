@@ -275,15 +275,12 @@ class Dialogs:
             return None
         if isinstance(result, Image):
             return self._end_dialog(
-                dialog, f"{result.text}\n{result.url}", figures={"url": result.url}
+                dialog, f"{result.text}\n{result.url}", more={"url": result.url}
             )
         if isinstance(result, str):
-            return self._end_dialog(
-                dialog, result, figures=command.figures(c) if command.figures else {}
-            )
+            return self._end_dialog(dialog, result)
         if isinstance(result, Answer):
-            figures = command.figures(c) if command.figures else {}
-            return self._end_dialog(dialog, result.text, figures=figures, data=result.data)
+            return self._end_dialog(dialog, result.text, data=result.data)
         if isinstance(result, Done):
             if not c.commanding:
                 raise OperatorError(NOT_COMMANDING)
@@ -331,7 +328,7 @@ class Dialogs:
         dialog: _Dialog,
         text: str,
         mood: Mood = Mood.INFO,
-        figures: Mapping[str, str] | None = None,
+        more: Mapping[str, str] | None = None,
         data: AnswerData | None = None,
     ) -> FormReply:
         """The last reply of a dialog: text in a form, an error or a warning in a note."""
@@ -344,7 +341,7 @@ class Dialogs:
         told = [(a.name, dialog.given[a.name]) for a in command.args if a.name in dialog.given]
         rows = (
             Field(name, FieldKind.TEXT, name, value)
-            for name, value in (*told, *(figures or {}).items())
+            for name, value in (*told, *(more or {}).items())
         )
         return FormReply(
             command.name,

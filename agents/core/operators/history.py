@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from agents.base.errors import OperatorError
 from agents.base.text import clip_words
+from agents.core.model.answers import Answer, HistoryData, HistoryRow
 from agents.core.model.times import format_clock, parse_past_time_ms
 from agents.core.model.topology import WorkerKind
 from agents.core.operators.arguments import (
@@ -94,13 +96,24 @@ def query_history(c: Context, args: Sequence[str]) -> Fetch:
     return Fetch(what, lambda then, found: _show_entries(then, found, filters))
 
 
-def _show_entries(c: Context, found: object, filters: Sequence[str]) -> str:
+def _show_entries(c: Context, found: object, filters: Sequence[str]) -> Answer:
     if not isinstance(found, Entries):
         raise OperatorError("The journal cannot be read.")
     of = f" with {' '.join(filters)}" if filters else ""
     check_page(found.page, found.pages)
+    data = HistoryData(
+        page=found.page,
+        pages=found.pages,
+        total=found.total,
+        rows=tuple(
+            HistoryRow(
+                at=datetime.fromtimestamp(r.ms / 1000, UTC), kind=r.kind, by=r.who, text=r.text
+            )
+            for r in found.rows
+        ),
+    )
     if not found.rows:
-        return f"No entries{of}." if of else "Nothing has happened yet."
+        return Answer(f"No entries{of}." if of else "Nothing has happened yet.", data)
     more = (
         f" More: {c.prefix}history {' '.join([str(found.page + 1), *filters])}"
         if found.page < found.pages
@@ -114,4 +127,5 @@ def _show_entries(c: Context, found: object, filters: Sequence[str]) -> str:
     if c.chat:
         lines = [clip_words(line, WIDTH) for line in lines]
     first = "The newest" if found.page == 1 else f"Page {found.page} of {found.pages}"
-    return f"{first} of {found.total:,} entries{of} (UTC{day}).{more}\n" + "\n".join(lines)
+    head = f"{first} of {found.total:,} entries{of} (UTC{day}).{more}"
+    return Answer("\n".join([head, *lines]), data)

@@ -20,10 +20,12 @@ from agents.core.fleet.summary import (
 )
 from agents.core.fleet.troubles import Troubles
 from agents.core.geo.figures import format_figure_source
+from agents.core.model.answers import Answer, BusiestNode, FleetState, PlanFigures, StatusData
+from agents.core.model.feeds import FleetSummary, TroubleRow
 from agents.core.model.geo import lane_key
 from agents.core.model.messages import Accelerator, Health
 from agents.core.model.placement import PAUSE, State
-from agents.core.model.plan import Broker, PathBasis
+from agents.core.model.plan import Broker, PathBasis, Scored
 from agents.core.model.times import format_duration, format_took
 from agents.core.model.topology import (
     ASIDE,
@@ -42,14 +44,15 @@ BROKERS = 5  # shown by `node`
 
 def describe_fleet(
     fleet: Fleet, placing: Placing, troubles: Troubles, now: float, troubles_at_most: int = TROUBLES
-) -> str:
+) -> Answer:
     """The fleet in a few lines, beginning with the troubles, the worst first."""
     s = summarise_fleet(fleet, placing.inputs.rates, troubles, now, paused=PAUSE in fleet.intents)
     well = s.nodes_available == s.nodes and s.lanes_assigned == s.lanes and s.routers > 0
     standing = troubles.list_worst_first()
-    word = (
-        "Paused" if s.paused else ("Trouble" if standing else "Calm" if well else "Working on it")
+    state: FleetState = (
+        "paused" if s.paused else "trouble" if standing else "calm" if well else "working"
     )
+    word = "Working on it" if state == "working" else state.capitalize()
     lines = [
         f"{t.severity.value.capitalize()}, for {format_duration(now - t.since_s)}: {t.text}"
         for t in standing[:troubles_at_most]
@@ -101,7 +104,37 @@ def describe_fleet(
         lines.append(f"{len(runs)} versions of the pipeline run; node NAME shows which.")
     lines += [f"The coordinator's {describe_device(x)}" for x in fleet.devices]
     lines.append(f"Leader epoch {fleet.leader_epoch}.")
-    return "\n".join(lines)
+    rows = troubles.worst_rows(now).rows
+    return Answer("\n".join(lines), _status_data(fleet, placing.last, s, state, rows))
+
+
+def _status_data(
+    fleet: Fleet,
+    last: Scored | None,
+    s: FleetSummary,
+    state: FleetState,
+    troubles: tuple[TroubleRow, ...],
+) -> StatusData:
+    busiest, plan = find_busiest_node(fleet), None
+    if last is not None:
+        plan = PlanFigures(
+            mean_rtt_ms=round(last.plan.after.mean_rtt_ms, 3),
+            rtt_basis=describe_network(last),
+            busiest_load=round(last.plan.after.utilisation, 4),
+            gap=last.plan.optimum.gap,
+            moves_left=last.plan.optimum.moves,
+            took_ms=round(last.took_ms, 1),
+        )
+    return StatusData(
+        state=state,
+        leader_epoch=fleet.leader_epoch,
+        busiest=None
+        if busiest is None
+        else BusiestNode(busiest.spec.label, round(node_load(fleet, busiest), 4)),
+        plan=plan,
+        troubles=troubles,
+        **{name: getattr(s, name) for name in FleetSummary.figure_names()},
+    )
 
 
 def _describe_busiest_node(fleet: Fleet) -> str:

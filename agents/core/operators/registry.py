@@ -15,9 +15,9 @@ from agents.core.effects import Effect, Send, Write
 from agents.core.fleet.fleet import View
 from agents.core.fleet.incidents import format_partitions
 from agents.core.fleet.placing_inputs import FleetChange, Target
-from agents.core.fleet.summary import health_word, summarise_fleet
+from agents.core.fleet.summary import health_word
 from agents.core.model.answers import Answer
-from agents.core.model.feeds import FleetSummary, MoveItem
+from agents.core.model.feeds import MoveItem
 from agents.core.model.messages import DrainCommand, ResumeCommand
 from agents.core.model.placement import PAUSE, Intent, State, drain_intent
 from agents.core.model.plan import Scored
@@ -50,7 +50,7 @@ from agents.core.operators.rollout import ROLLOUTS
 from agents.core.operators.second_person import CONFIRM
 from agents.core.operators.subscriptions import FEEDS, follow_feed, unfollow_feed
 from agents.core.operators.tables import list_lanes, list_nodes
-from agents.core.operators.traffic import show_traffic, traffic_figures
+from agents.core.operators.traffic import show_traffic
 from agents.core.operators.tune import DEFAULT, show_or_tune_setting
 from agents.core.operators.whatif import USAGE, answer_whatif
 from agents.core.planning.damping import MUST
@@ -84,24 +84,9 @@ def _show_help(c: Context, args: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _show_status(c: Context, args: Sequence[str]) -> str:
+def _show_status(c: Context, args: Sequence[str]) -> Answer:
     shown = look.TROUBLES if c.chat else c.rows
     return look.describe_fleet(c.fleet, c.placing, c.news.troubles, c.now, shown)
-
-
-def _status_figures(c: Context) -> dict[str, str]:
-    troubles = c.news.troubles
-    s = summarise_fleet(
-        c.fleet, c.placing.inputs.rates, troubles, c.now, paused=PAUSE in c.fleet.intents
-    )
-    values = {name: getattr(s, name) for name in FleetSummary.figure_names()}
-    values |= {"troubles": len(troubles.list_worst_first())}
-    values |= {
-        f"troubles_{kind}": count for kind, count in troubles.count_by_kind().items() if count
-    }
-    return {
-        name: str(v).lower() if isinstance(v, bool) else f"{v:.12g}" for name, v in values.items()
-    }
 
 
 def _show_nodes(c: Context, args: Sequence[str]) -> Answer:
@@ -118,7 +103,7 @@ def _show_lanes(c: Context, args: Sequence[str]) -> Answer:
     return list_lanes(c.fleet, parse_page(args), c.rows, prefix=c.prefix, chat=c.chat)
 
 
-def _show_explanation(c: Context, args: Sequence[str]) -> str:
+def _show_explanation(c: Context, args: Sequence[str]) -> Answer:
     return explain_lane(c.placing, find_lane(c.fleet, args[0]), c.now)
 
 
@@ -444,9 +429,7 @@ _LIST = (
         "what I can do",
         _show_help,
     ),
-    Command(
-        "status", (), Access.LOOK, "the state of the fleet", _show_status, figures=_status_figures
-    ),
+    Command("status", (), Access.LOOK, "the state of the fleet", _show_status),
     Command("nodes", (PAGE,), Access.LOOK, "all workers, those in trouble first", _show_nodes),
     Command("node", (WORKER,), Access.LOOK, "one worker", _show_node),
     Command("lanes", (PAGE,), Access.LOOK, "all lanes, the largest lag first", _show_lanes),
@@ -473,7 +456,6 @@ _LIST = (
         Access.LOOK,
         "the traffic around lanes, the slowest first",
         show_traffic,
-        figures=traffic_figures,
     ),
     Command(
         "place",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from agents.base.text import counted, to_one_line
 from agents.core.fleet.geo_questions import find_geo_worker
 from agents.core.geo.figures import Figure
+from agents.core.model.answers import Answer, TrafficData
 from agents.core.model.geo import REASON_LIMIT, lane_key
 from agents.core.model.topology import WorkerKind
 from agents.core.operators.arguments import parse_page
@@ -15,38 +16,38 @@ from agents.core.operators.command import Context
 from agents.core.operators.explain import WHY_LIMIT
 from agents.core.operators.tables import format_table, say_more, slice_page
 
-FIGURES_AT_MOST = 1_000
 ASKED = "The geo worker is being asked."
 COUNTS_AS_ONE = "Plans count it as 1."
 
 
-def show_traffic(c: Context, args: Sequence[str]) -> str:
-    known = c.geo.list_known(c.now)
-    if not known:
-        return f"Traffic: n/a. {_describe_absence(c, REASON_LIMIT) or ASKED} {COUNTS_AS_ONE}"
+def show_traffic(c: Context, args: Sequence[str]) -> Answer:
+    known, lanes = c.geo.list_known(c.now), len(c.fleet.partitions_of(WorkerKind.NODE))
     shown, pages = slice_page(len(known), page := parse_page(args), c.rows)
+    data = TrafficData(
+        page=page,
+        pages=pages,
+        total=len(known),
+        lanes=lanes,
+        calls=c.geo.budget.calls,
+        daily_calls=c.geo.budget.daily_calls,
+        rows=tuple(c.geo.traffic_row(n, figure, index, c.now) for n, figure, index in known[shown]),
+    )
+    if not known:
+        why = _describe_absence(c, REASON_LIMIT) or ASKED
+        return Answer(f"Traffic: n/a. {why} {COUNTS_AS_ONE}", data)
     rows = [
         (str(n), f"{index:.2f}", _format_age(figure, c.now), _name_of(c, n))
         for n, figure, index in known[shown]
     ]
-    lanes = len(c.fleet.partitions_of(WorkerKind.NODE))
     rest = f"; the others count as 1. {_describe_absence(c)}" if len(known) < lanes else "."
     more = say_more(pages, "traffic", page, c.prefix)
-    return (
+    text = (
         f"Traffic of {len(known)} of {counted(lanes, 'lane')} is known "
         f"({_describe_sources([figure for _, figure, _ in known])}){rest.rstrip()}"
         f"{_describe_budget(c)}{more}\n"
         + format_table(("lane", "x", "age", "place"), rows, (4, 5, 6, 18), chat=c.chat)
     )
-
-
-def traffic_figures(c: Context) -> Mapping[str, str]:
-    """For programs: how many lanes have an index, the calls of the day, and each lane's index."""
-    known = c.geo.list_known(c.now)
-    budget = c.geo.budget
-    counts = {"known": len(known), "calls": budget.calls, "daily_calls": budget.daily_calls}
-    indexes = {f"lane_{n}": f"{index:.12g}" for n, _, index in known[:FIGURES_AT_MOST]}
-    return {name: str(count) for name, count in counts.items()} | indexes
+    return Answer(text, data)
 
 
 def _name_of(c: Context, lane: int) -> str:

@@ -273,8 +273,8 @@ def test_whatif_knows_the_paths_of_a_node_that_does_not_exist_yet() -> None:
 
 
 def status(w: World) -> str:
-    return describe_fleet(w.core.fleet, w.core.placing, w.core.news.troubles, w.now_s)
+    return describe_fleet(w.core.fleet, w.core.placing, w.core.news.troubles, w.now_s).text
 
 
 def explained(w: World, lane: int) -> str:
-    return explain_lane(w.core.placing, WorkerKind.NODE.partition(lane), w.now_s)
+    return explain_lane(w.core.placing, WorkerKind.NODE.partition(lane), w.now_s).text

@@ -394,7 +394,7 @@ def test_the_plan_changes_when_only_traffic_changes_and_back_when_it_expires() -
         answer_traffic(w, dict.fromkeys(range(4), 2.0))
         probes.run(2)
     assert nodes_of(w) == {"node-0": 4}
-    text = explain_lane(w.core.placing, WorkerKind.NODE.partition(0), w.now_s)
+    text = explain_lane(w.core.placing, WorkerKind.NODE.partition(0), w.now_s).text
     assert "11.0 traffic" in text
     assert "Traffic: x2.00, by apple, live" in text
     # The provider answers no more: nothing is made up of what it said.

@@ -129,15 +129,6 @@ def test_a_look_completes_at_once(w: World, command: str) -> None:
     assert "```" not in text(answer), "chat's marks"
 
 
-def test_status_tells_figures_to_programs(w: World) -> None:
-    found = fields(do(w, "status", BEN))
-    assert (found["nodes"].value, found["lanes_assigned"].value, found["paused"].value) == (
-        "3",
-        "6",
-        "false",
-    )
-
-
 def test_a_table_is_as_long_as_a_screen(w: World) -> None:
     assert len(text(do(w, "lanes", BEN)).split("\n")) > 6
 

@@ -14,11 +14,13 @@ import sys
 import pytest
 
 from agents.base.errors import CommandRefused
+from agents.core.model.answers import CommandAnswer, DeadLettersData, StatusData
 from agents.core.model.forms import Status
 from agents.local.screen import Inside
 from agents.observe.dashboard.figures import DashboardFigures
 from agents.observe.dashboard.screen import ScreenLayout, draw_screen, to_plain_text
 from agents.xmpp.operator_client import OperatorClient
+from tests.cli.held import hold_line
 from tests.stack.conftest import Running
 from tests.stack.shared.asking import confirmed, step, text
 
@@ -46,8 +48,7 @@ async def geolane(
         "--settings",
         str(settings),
         *more,
-        "--user",
-        user,
+        *(("--user", user) if words[0] != "dead" else ()),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -111,11 +112,25 @@ async def test_ctl_looks_in_words_and_in_json(running: Running) -> None:
     assert (code, err) == (0, "")
     assert "/3 nodes, " in out
     code, out, _ = await ctl(running, "status", "--json", user="guest")
-    said = json.loads(out)
-    assert (code, said["command"], said["ok"]) == (0, "status", True)
-    assert said["fields"]["lanes"] == "12"
+    said = hold_line(out, CommandAnswer)
+    assert (code, said.command, said.ok) == (0, "status", True)
+    assert isinstance(said.data, StatusData)
+    assert (said.data.lanes, said.data.nodes) == (12, 3)
     code, out, _ = await ctl(running, "lanes", user="guest")
     assert len(out.splitlines()) >= 12, "a terminal is no phone"
+
+
+@pytest.mark.parametrize(
+    "words", ["status", "nodes", "lanes", "history", "explain 3", "traffic", "dead list"]
+)
+async def test_programs_get_what_the_schema_says(running: Running, words: str) -> None:
+    code, out, _ = await ctl(running, *words.split(), "--json", user="guest")
+    said = hold_line(out, CommandAnswer)
+    assert (code, said.ok) == (0, True)
+    assert said.data is not None
+    code, out, _ = await geolane(running, "dead", "list", "--json", user="ana")
+    assert code == 0
+    hold_line(out, DeadLettersData)
 
 
 async def test_ctl_changes_only_what_is_confirmed(running: Running) -> None:
