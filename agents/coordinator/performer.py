@@ -422,11 +422,12 @@ class Performer:
             effect = await self._talk.get()
             try:
                 match effect:
-                    case fx.Say(text, thread, reply):
+                    case fx.Say(text, thread, reply, about):
                         said = await self._link.send_to_room(
                             text,
                             correct=self._threads.get(thread) if thread else None,
                             reply=(reply.nick, reply.id) if reply is not None else None,
+                            about=about,
                         )
                         if thread:
                             if len(self._threads) >= THREADS:

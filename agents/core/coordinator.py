@@ -50,6 +50,7 @@ from agents.core.events import (
     Ponged,
     QueryFinished,
     QuestionAsked,
+    Reacted,
     ReleaseRead,
     TelemetryIn,
     Tick,
@@ -344,6 +345,7 @@ class Coordinator:
             QueryFinished: self._handle_query_result,
             AffiliationsRead: self._handle_affiliations,
             AffiliationChanged: self._handle_affiliation,
+            Reacted: self._handle_reaction,
             # our own connections
             KafkaDown: self._handle_connection,
             KafkaUp: self._handle_connection,
@@ -430,6 +432,9 @@ class Coordinator:
         return self.desk.handle_question(
             event, now.s, now.ms, commanding=self.liveness.can_command()
         )
+
+    def _handle_reaction(self, event: Reacted, now: Now) -> None:
+        self.desk.handle_reaction(event, now.s)
 
     def _handle_form(self, event: AdHoc | AdHocList, now: Now) -> Iterable[Effect]:
         return self.dialogs.handle_ad_hoc(

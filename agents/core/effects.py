@@ -106,11 +106,13 @@ class Reply:
 @dataclass(frozen=True, slots=True)
 class Say:
     """Write to the room. Effects with the same `thread`, if not empty, correct the first one's
-    message (XEP-0308). `reply`: the message that this one replies to."""
+    message (XEP-0308). `reply`: the message that this one replies to.
+    `about`: ids of the troubles that it tells; a reaction to it acknowledges them."""
 
     text: str
     thread: str = ""
     reply: Reply | None = None
+    about: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

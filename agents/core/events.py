@@ -94,6 +94,15 @@ class QuestionAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class Reacted:
+    """Somebody in the room (`jid`: bare real JID) reacted (XEP-0444) to a message of ours that told
+    of the troubles `about` (Say)."""
+
+    jid: str
+    about: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class AffiliationChanged:
     """The room has changed the affiliation of `jid` (bare): owner, admin, member, none or
     outcast."""
@@ -156,6 +165,7 @@ XmppEvent = (
     | WorkerSeen
     | TelemetryIn
     | QuestionAsked
+    | Reacted
     | AffiliationChanged
     | Flooded
     | NotUnderstood

@@ -36,6 +36,7 @@ from agents.core.events import (
     Ponged,
     QueryFinished,
     QuestionAsked,
+    Reacted,
     TelemetryIn,
     WorkerSeen,
 )
@@ -95,6 +96,7 @@ class Guard:
                 | GeoAnswered()
                 | Ponged()
                 | AffiliationsRead()
+                | Reacted()
                 | AffiliationChanged()
                 | Flooded()
                 | NotUnderstood()

@@ -270,14 +270,15 @@ class CoordinatorLink:
         correct: str | None = None,
         link: bool = False,
         reply: tuple[str, str] | None = None,
+        about: tuple[str, ...] = (),
     ) -> str:
         """Say `text` in the room and return the message's id. `correct`: the id of the original
         message, which this one replaces. `link`: `text` is a URL. `reply`: nick and id of the
-        message that this one replies to.
+        message that this one replies to. `about`: the troubles that it tells.
 
         Waits up to 5 s for the room. Raises NotConnected."""
         return await self._require_leadership().room.send_message(
-            text, correct, link=link, reply=reply
+            text, correct, link=link, reply=reply, about=about
         )
 
     def send_to_person(

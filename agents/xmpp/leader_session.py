@@ -21,6 +21,7 @@ from agents.core.events import (
     Flooded,
     NotUnderstood,
     QuestionAsked,
+    Reacted,
     TelemetryIn,
     WorkerSeen,
     XmppEvent,
@@ -131,6 +132,7 @@ class Leadership:
             NICK,
             heard=self._handle_room_message,
             changed=self._note_affiliation,
+            reacted=self._handle_reaction,
         )
 
     async def run(self) -> None:
@@ -289,6 +291,10 @@ class Leadership:
     def _handle_room_message(self, said: HeardMessage, who: Occupant) -> None:
         if who.jid != self._xmpp.coordinator:
             self._emit_question(said, who.jid, to_one_line(who.nick, NICK_LIMIT), room=True)
+
+    def _handle_reaction(self, about: tuple[str, ...], who: Occupant) -> None:
+        if who.jid != self._xmpp.coordinator:
+            self._emit(Reacted(who.jid, about))
 
     def _handle_private_message(self, said: HeardMessage) -> None:
         sender = JID(said.sender).bare

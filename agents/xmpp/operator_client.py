@@ -49,6 +49,7 @@ class ChatMessage:
     text: str
     message_id: str
     replaces: str | None
+    replied_to: str = ""
 
 
 class OperatorClient:
@@ -116,12 +117,15 @@ class OperatorClient:
         elif said := message_from_stanza(message, self.jid):
             self._add_message(
                 ChatMessage(
-                    sender.partition("/")[0], False, said.text, said.message_id, said.replaces
+                    *(sender.partition("/")[0], False, said.text, said.message_id),
+                    *(said.replaces, said.replied_to),
                 )
             )
 
     def _handle_room_message(self, said: HeardMessage, who: Occupant) -> None:
-        self._add_message(ChatMessage(who.jid, True, said.text, said.message_id, said.replaces))
+        self._add_message(
+            ChatMessage(who.jid, True, said.text, said.message_id, said.replaces, said.replied_to)
+        )
 
     def _add_message(self, said: ChatMessage) -> None:
         self._said.append(said)

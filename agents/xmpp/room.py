@@ -4,6 +4,7 @@ identified by their real JID."""
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
 
 from slixmpp.exceptions import IqError
@@ -20,6 +21,7 @@ LOG = log.get_logger("xmpp.room")
 JOIN_TIMEOUT_S = 10.0
 PING_PERIOD_S = 20.0
 SAY_PATIENCE_S = 5.0
+REMEMBERED = 200  # ids of our messages that people may react to
 # XEP-0410 3.1: these errors come from our own client, so we are in the room. Others say that we are
 # not.
 _STILL_IN = {"service-unavailable", "feature-not-implemented", "item-not-found"}
@@ -29,7 +31,7 @@ class Room:
     """Our occupancy of `room` (bare JID) under `nick`, while `session` lasts.
 
     `heard` receives live messages with their speaker, `changed` the affiliations that the room
-    tells."""
+    tells, `reacted` what our message was about to which an occupant has reacted."""
 
     def __init__(
         self,
@@ -39,6 +41,7 @@ class Room:
         *,
         heard: Callable[[stanzas.HeardMessage, stanzas.Occupant], None],
         changed: Callable[[stanzas.Changed], None],
+        reacted: Callable[[tuple[str, ...], stanzas.Occupant], None] = lambda about, who: None,
     ) -> None:
         self.session, self.room, self.nick = session, room, nick
         self.occupants: dict[str, stanzas.Occupant] = {}
@@ -46,7 +49,10 @@ class Room:
         self._lost = asyncio.Event()
         self._refused = ""
         self._answered = asyncio.Event()
-        self._heard, self._changed = heard, changed
+        self._heard, self._changed, self._reacted = heard, changed, reacted
+        # What our last messages were about, by their id and, once the room has sent them back, by
+        # the id that it gave them.
+        self._about: OrderedDict[str, tuple[str, ...]] = OrderedDict()
 
     # Incoming stanzas (called by slixmpp's reader)
 
@@ -92,8 +98,21 @@ class Room:
             return
         said = stanzas.message_from_stanza(message, self.room)
         who = self.occupants.get(nick)
-        if said and who and who.jid and message.xml.get("type") == "groupchat":
+        if not (who and who.jid and message.xml.get("type") == "groupchat"):
+            return
+        if nick == self.nick and (about := self._about.get(message.xml.get("id", ""))):
+            self._note_about(stanzas.stanza_id_from_message(message, self.room), about)
+        elif about := self._about.get(stanzas.reaction_from_stanza(message)):
+            self._reacted(about, who)
+        if said:
             self._heard(said, who)
+
+    def _note_about(self, id: str, about: tuple[str, ...]) -> None:
+        if not id:
+            return
+        self._about[id] = about
+        if len(self._about) > REMEMBERED:
+            self._about.popitem(last=False)
 
     # Life cycle
 
@@ -161,10 +180,11 @@ class Room:
         *,
         link: bool = False,
         reply: tuple[str, str] | None = None,
+        about: tuple[str, ...] = (),
     ) -> str:
         """Say `text` and return the message's id. `correct`: the id of the original message, which
         this one replaces. `link`: `text` is a URL. `reply`: nick and id of the message that this
-        one replies to.
+        one replies to. `about`: given to `reacted` when somebody reacts to it.
 
         Waits up to 5 s for the room to be joined. Raises NotConnected."""
         try:
@@ -173,9 +193,12 @@ class Room:
         except TimeoutError:
             raise NotConnected(f"{self.room} is not joined") from None
         to = (f"{self.room}/{reply[0]}", reply[1]) if reply else None
-        return send_text_message(
+        id = send_text_message(
             self.session, self.room, "groupchat", text, correct, link=link, reply=to
         )
+        if about:
+            self._note_about(id, about)
+        return id
 
     def set_subject(self, text: str) -> None:
         """Set the room's subject. Raises NotConnected."""

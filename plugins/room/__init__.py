@@ -14,6 +14,8 @@ from plugins.room.stanza import (
     mark_reply,
     message_from_stanza,
     occupant_from_presence,
+    reaction_from_stanza,
+    stanza_id_from_message,
 )
 
 __all__ = [
@@ -29,4 +31,6 @@ __all__ = [
     "mark_reply",
     "message_from_stanza",
     "occupant_from_presence",
+    "reaction_from_stanza",
+    "stanza_id_from_message",
 ]

@@ -14,6 +14,7 @@ from plugins import namespaces as ns
 _U = f"{{{ns.MUC_USER}}}"
 AFFILIATIONS = ("owner", "admin", "member", "outcast", "none")
 TEXT_LIMIT = 4000
+ID_LIMIT = 200
 # Marks of an old message or of somebody's copy, which is never acted on (PROTOCOL 4, who may what
 # 6).
 _HISTORY = (
@@ -29,13 +30,14 @@ _HISTORY = (
 class HeardMessage:
     """A message with text. `sender` is its whole `from`. `unique_id` is the stanza-id by `by`, or
     else the origin-id; it may be empty. `replaces` is the id of the message that it corrects
-    (XEP-0308)."""
+    (XEP-0308), `replied_to` of the one that it replies to (XEP-0461)."""
 
     sender: str
     text: str
     message_id: str
     unique_id: str
     replaces: str | None
+    replied_to: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,24 +84,19 @@ def message_from_stanza(message: Message, by: str) -> HeardMessage | None:
     body = message.xml.findtext(f"{{{ns.CLIENT}}}body")
     if not body or not body.strip():
         return None
-    unique_id = next(
-        (
-            x.get("id", "")
-            for x in message.xml.iterfind(f"{{{ns.STANZA_ID}}}stanza-id")
-            if x.get("by") == by
-        ),
-        "",
-    )
+    unique_id = stanza_id_from_message(message, by)
     if not unique_id:
         origin = message.xml.find(f"{{{ns.STANZA_ID}}}origin-id")
         unique_id = "" if origin is None else origin.get("id", "")
     replace = message.xml.find(f"{{{ns.CORRECT}}}replace")
+    reply = message.xml.find(f"{{{ns.REPLY}}}reply")
     return HeardMessage(
         sender=message.xml.get("from", ""),
         text=body[:TEXT_LIMIT],
         message_id=message.xml.get("id", ""),
         unique_id=unique_id,
         replaces=None if replace is None else replace.get("id", ""),
+        replied_to="" if reply is None else reply.get("id", ""),
     )
 
 
@@ -150,6 +147,28 @@ def mark_correction(message: Message, replaces: str | None) -> Message:
     if replaces:
         ET.SubElement(message.xml, f"{{{ns.CORRECT}}}replace", id=replaces)
     return message
+
+
+def reaction_from_stanza(message: Message) -> str:
+    """The id of the message that a live message reacts to with at least one emoji (XEP-0444); empty
+    if it is not a reaction, or withdraws one.
+
+    ::
+
+        <reactions xmlns='urn:xmpp:reactions:0' id='s1'><reaction>+1</reaction></reactions>
+    """
+    found = message.xml.find(f"{{{ns.REACTIONS}}}reactions")
+    if found is None or is_history(message) or message.xml.get("type") == "error":
+        return ""
+    if not any((x.text or "").strip() for x in found.iterfind(f"{{{ns.REACTIONS}}}reaction")):
+        return ""
+    return found.get("id", "")[:ID_LIMIT]
+
+
+def stanza_id_from_message(message: Message, by: str) -> str:
+    """The id that `by` stamped (XEP-0359); empty without one."""
+    stamps = message.xml.iterfind(f"{{{ns.STANZA_ID}}}stanza-id")
+    return next((x.get("id", "") for x in stamps if x.get("by") == by), "")
 
 
 def mark_reply(message: Message, to: str, id: str) -> Message:

@@ -18,7 +18,7 @@ from agents.core.fleet.troubles import TroubleKind, Troubles
 from agents.core.model.feeds import ALERTS, AlertItem, FeedItem, Severity
 from agents.core.model.messages import Health, Telemetry
 from agents.core.model.placement import State
-from agents.core.model.times import format_took
+from agents.core.model.times import format_duration, format_took
 from agents.core.model.topology import ASIDE, Partition, WorkerKind, WorkerSpec, kind_of, short_name
 
 BURST, REFILL_S = 4.0, 5.0  # messages at once, and seconds for one more
@@ -82,7 +82,9 @@ class News:
 
     fleet: Fleet
     pending: list[str] = field(default_factory=list)
+    pending_about: list[str] = field(default_factory=list)  # ids of the troubles in `pending`
     replies: list[tuple[str, Reply]] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
     alerts: list[tuple[Severity, str, str, str]] = field(default_factory=list)
     incidents: list[Incident] = field(default_factory=list)
     away: set[str] = field(default_factory=set)
@@ -337,6 +339,16 @@ class News:
     def add_alert(self, severity: Severity, kind: str, about: str, text: str) -> None:
         self.alerts.append((severity, kind, about, text))
 
+    def acknowledge_troubles(self, ids: Iterable[str], jid: str, now: float) -> list[str]:
+        """That person is at work on these; returns the texts of those that are new to the
+        person."""
+        who = jid.partition("@")[0]
+        found = [t for id in ids for t in self.troubles.acknowledge(id, who, now)]
+        for t in found:
+            told: dict[str, object] = {"kind": t.kind.value, "about": t.about}
+            self.notes.append(Note("action", jid, f"ack {t.id}: {t.text}", told))
+        return [t.text for t in found]
+
     # ---- effects ----
 
     def tell_pending(self, now: float, *, paused: bool, connected: bool) -> Iterator[Effect]:
@@ -359,12 +371,15 @@ class News:
             owner = self._owner_of_key(about)
             yield Note("alert", "", text, told | ({"nodes": [owner]} if owner else {}))
         self.alerts.clear()
+        yield from self.notes
+        self.notes.clear()
         self.tokens = min(BURST, self.tokens + (now - self.refilled_at) / REFILL_S)
         self.refilled_at = now
         if self.pending and connected and self.tokens >= 1:
             self.tokens -= 1
-            yield Say(clip_lines(self.pending))
+            yield Say(clip_lines(self.pending), about=tuple(self.pending_about[-PENDING_LINES:]))
             self.pending.clear()
+            self.pending_about.clear()
         if connected:
             yield from (Say(text, reply=reply) for text, reply in self.replies)
             self.replies.clear()
@@ -380,10 +395,18 @@ class News:
         self.troubles.expire(now)
         for change in self.troubles.changes:
             t = change.trouble
-            self.add_line(change.ended or t.text)
+            self.add_line(change.ended or f"{t.text} (!ack {t.id})")
+            if not change.ended:
+                self.pending_about.append(t.id)
             severity = Severity.CALM if change.ended else t.severity
             self.add_alert(severity, t.kind, t.about, change.ended or t.text)
         self.troubles.changes.clear()
+        for t in self.troubles.take_reminders(now):
+            how = f"{t.at_work} is at it" if t.at_work else f"!ack {t.id}"
+            text = f"Still, after {format_duration(now - t.since_s)}: {t.text}"
+            self.add_line(f"{text} ({how})")
+            self.pending_about.append(t.id)
+            self.add_alert(t.severity, t.kind, t.about, text)
 
     def _tell_progress(self, now: float) -> Iterator[Effect]:
         for incident in list(self.incidents):

@@ -6,6 +6,8 @@ when it is over. News reports each once."""
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -18,6 +20,8 @@ PER_KIND = 50
 """Troubles of one kind; further ones are listed as soon as there is room."""
 TEXT_AT_MOST = 400
 ROWS_AT_MOST = 10  # in one item of the feed `fleet`
+REMIND_S, REMIND_ACKNOWLEDGED_S = 900.0, 3600.0
+"""A trouble that lasts is told once more this long after it began, or after it was acknowledged."""
 
 
 class TroubleKind(StrEnum):
@@ -55,13 +59,22 @@ _GRAVITY = {Severity.CRITICAL: 0, Severity.WARNING: 1, Severity.INFO: 2, Severit
 @dataclass(frozen=True, slots=True)
 class Trouble:
     """`about`: a worker, a partition's key, or empty. `text`: what is wrong, where, and which
-    command mends it. `since_s`: monotonic."""
+    command mends it. `since_s`: monotonic. `at_work`: who has acknowledged it (a name), if anybody.
+    `remind_s`: when it is told once more (monotonic); infinite once it was."""
 
     kind: TroubleKind
     about: str
     text: str
     severity: Severity
     since_s: float
+    at_work: str = ""
+    remind_s: float = math.inf
+
+    @property
+    def id(self) -> str:
+        """Four characters, the same under every leader."""
+        name = f"{self.kind}/{self.about}".encode()
+        return hashlib.blake2s(name, digest_size=2).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +109,7 @@ class Troubles:
         if before is not None:
             self._standing[key] = replace(before, text=text, severity=severity)
         elif sum(k is kind for k, _ in self._standing) < PER_KIND:
-            self._standing[key] = Trouble(kind, about, text, severity, now)
+            self._standing[key] = Trouble(kind, about, text, severity, now, remind_s=now + REMIND_S)
             self.changes.append(TroubleChange(self._standing[key]))
 
     def clear(
@@ -136,6 +149,23 @@ class Troubles:
                     ended or f"over after {format_took(now - trouble.since_s)}: {trouble.text}",
                 )
             )
+
+    def acknowledge(self, id: str, who: str, now: float) -> list[Trouble]:
+        """Somebody is at work on it: it is told once more an hour from now if it lasts. None if it
+        is not there, or if `who` has acknowledged it before."""
+        found = [
+            replace(t, at_work=who, remind_s=now + REMIND_ACKNOWLEDGED_S)
+            for t in self._standing.values()
+            if t.id == id and t.at_work != who
+        ]
+        self._standing |= {(t.kind, t.about): t for t in found}
+        return found
+
+    def take_reminders(self, now: float) -> list[Trouble]:
+        """The troubles that are to be told once more now; each is returned once."""
+        due = [t for t in self._standing.values() if now >= t.remind_s]
+        self._standing |= {(t.kind, t.about): replace(t, remind_s=math.inf) for t in due}
+        return due
 
     def is_set(self, kind: TroubleKind, about: str) -> bool:
         return (kind, about) in self._standing

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from agents.base.errors import OperatorError
 from agents.base.token_bucket import TokenBucket
 from agents.core.effects import Effect, MirrorAffiliations, Reply, Say, Show, Whisper
-from agents.core.events import QueryFinished, QuestionAsked
+from agents.core.events import QueryFinished, QuestionAsked, Reacted
 from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.geo_questions import GeoQuestions
 from agents.core.fleet.hotspots import Hotspots
@@ -26,6 +26,7 @@ from agents.core.fleet.rewinds import Rewinds
 from agents.core.fleet.rollout import Rollout
 from agents.core.fleet.tuner import Tuner
 from agents.core.model.answers import Answer
+from agents.core.operators.ack import describe_at_work
 from agents.core.operators.command import Access, Command, Context, Done, Dry, Fetch, Image, Result
 from agents.core.operators.registry import find_command, run_command
 from agents.core.operators.second_person import (
@@ -144,6 +145,14 @@ class Desk:
             yield from self._dispatch_command(text.split(), event, context, answer)
         except OperatorError as e:
             yield answer(str(e))
+
+    def handle_reaction(self, event: Reacted, now: float) -> None:
+        """A reaction to a message that tells of troubles acknowledges them. From a person who may
+        not act it means nothing."""
+        if self.access_of(event.jid) < Access.ACT or self.spend_request(event.jid, now) != "ok":
+            return
+        for text in self.news.acknowledge_troubles(event.about, event.jid, now):
+            self.news.add_line(describe_at_work(event.jid, text))
 
     def make_context(
         self,

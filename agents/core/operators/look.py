@@ -43,7 +43,12 @@ BROKERS = 5  # shown by `node`
 
 
 def describe_fleet(
-    fleet: Fleet, placing: Placing, troubles: Troubles, now: float, troubles_at_most: int = TROUBLES
+    fleet: Fleet,
+    placing: Placing,
+    troubles: Troubles,
+    now: float,
+    troubles_at_most: int = TROUBLES,
+    prefix: str = "",
 ) -> Answer:
     """The fleet in a few lines, beginning with the troubles, the worst first."""
     s = summarise_fleet(fleet, placing.inputs.rates, troubles, now, paused=PAUSE in fleet.intents)
@@ -54,7 +59,8 @@ def describe_fleet(
     )
     word = "Working on it" if state == "working" else state.capitalize()
     lines = [
-        f"{t.severity.value.capitalize()}, for {format_duration(now - t.since_s)}: {t.text}"
+        f"{t.severity.value.capitalize()}, for {format_duration(now - t.since_s)} "
+        f"({f'{t.at_work} is at it' if t.at_work else f'{prefix}ack {t.id}'}): {t.text}"
         for t in standing[:troubles_at_most]
     ]
     if more := len(standing[troubles_at_most:]):

@@ -23,6 +23,7 @@ from agents.core.model.placement import PAUSE, Intent, State, drain_intent
 from agents.core.model.plan import Scored
 from agents.core.model.topology import Partition, WorkerKind, short_name
 from agents.core.operators import look
+from agents.core.operators.ack import ACK
 from agents.core.operators.arguments import (
     LANE,
     NODE,
@@ -86,7 +87,7 @@ def _show_help(c: Context, args: Sequence[str]) -> str:
 
 def _show_status(c: Context, args: Sequence[str]) -> Answer:
     shown = look.TROUBLES if c.chat else c.rows
-    return look.describe_fleet(c.fleet, c.placing, c.news.troubles, c.now, shown)
+    return look.describe_fleet(c.fleet, c.placing, c.news.troubles, c.now, shown, c.prefix)
 
 
 def _show_nodes(c: Context, args: Sequence[str]) -> Answer:
@@ -495,6 +496,7 @@ _LIST = (
     *ROLLOUTS,
     Command("pause", (), Access.ACT, "stop all moves except orphans and drains", _predict_pause),
     Command("unpause", (), Access.ACT, "end the pause", _predict_unpause),
+    ACK,
     Command(
         CONFIRM,  # chat and forms carry it out themselves
         (_ID,),
@@ -509,10 +511,12 @@ _OF_A_PERSON = {"help", "follow", "unfollow"}
 _GROUPS: tuple[tuple[str, Callable[[Command], bool]], ...] = (
     (
         "See the fleet (member)",
-        lambda x: x.access is Access.LOOK and x.name not in _OF_LANES | _OF_A_PERSON | {"tune"},
+        lambda x: (
+            x.access is Access.LOOK and x.name not in _OF_LANES | _OF_A_PERSON | {"tune", "ack"}
+        ),
     ),
     ("See lanes and places (member)", lambda x: x.name in _OF_LANES),
     ("For you alone (member)", lambda x: x.name in _OF_A_PERSON),
-    ("Act (admin)", lambda x: x.access is Access.ACT),
+    ("Act (admin)", lambda x: x.access is Access.ACT or x is ACK),
 )
 """How `help` groups the commands, with those that an owner needs at the end."""
