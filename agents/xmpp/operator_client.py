@@ -50,6 +50,7 @@ class ChatMessage:
     message_id: str
     replaces: str | None
     replied_to: str = ""
+    unique_id: str = ""
 
 
 class OperatorClient:
@@ -118,13 +119,21 @@ class OperatorClient:
             self._add_message(
                 ChatMessage(
                     *(sender.partition("/")[0], False, said.text, said.message_id),
-                    *(said.replaces, said.replied_to),
+                    *(said.replaces, said.replied_to, said.unique_id),
                 )
             )
 
     def _handle_room_message(self, said: HeardMessage, who: Occupant) -> None:
         self._add_message(
-            ChatMessage(who.jid, True, said.text, said.message_id, said.replaces, said.replied_to)
+            ChatMessage(
+                who.jid,
+                True,
+                said.text,
+                said.message_id,
+                said.replaces,
+                said.replied_to,
+                said.unique_id,
+            )
         )
 
     def _add_message(self, said: ChatMessage) -> None:

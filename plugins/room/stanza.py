@@ -162,7 +162,7 @@ def reaction_from_stanza(message: Message) -> str:
         return ""
     if not any((x.text or "").strip() for x in found.iterfind(f"{{{ns.REACTIONS}}}reaction")):
         return ""
-    return found.get("id", "")[:ID_LIMIT]
+    return str(found.get("id", ""))[:ID_LIMIT]
 
 
 def stanza_id_from_message(message: Message, by: str) -> str:

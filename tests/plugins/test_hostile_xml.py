@@ -164,9 +164,11 @@ def test_the_leaders_and_the_rooms_handlers(
         "geolane",
         heard=leadership._handle_room_message,
         changed=leadership._note_affiliation,
+        reacted=leadership._handle_reaction,
     )
     leadership._handle_presence(stanza(Presence, "presence", sender, kind, children))
     leadership._handle_message(stanza(Message, "message", sender, kind, children))
+    room.reaction_from_stanza(stanza(Message, "message", sender, kind, children))
     room.occupant_from_presence(stanza(Presence, "presence", sender, kind, children))
 
 

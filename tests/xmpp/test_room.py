@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
 from functools import partial
 
 import pytest
 
 from agents.base.errors import CommandRefused
-from agents.core.events import AffiliationChanged, QuestionAsked
+from agents.core.events import AffiliationChanged, QuestionAsked, Reacted
 from agents.xmpp.operator_client import OperatorClient
 from agents.xmpp.room import Room
+from plugins import namespaces as ns
 from tests.fixtures.xmpp import XmppServer
 from tests.xmpp.conftest import Coordinator, Links, until
 
@@ -73,6 +75,34 @@ async def test_a_member_asks_in_the_room_and_hears_the_answer_and_its_correction
         assert not [
             e for e in leader.of(QuestionAsked) if e.jid == links.server.settings().coordinator
         ]
+
+
+async def test_news_reply_to_a_message_and_a_reaction_to_them_is_told(links: Links) -> None:
+    leader = await links.coordinator()
+    ana = await links.server.person()
+    async with person(links.server, ana) as client:
+        await client.join_room()
+        await client.send_to_room("!drain iad-1")
+        asked: QuestionAsked = (await until(lambda: leader.of(QuestionAsked)))[0]
+        await leader.link.send_to_room(
+            "drain iad-1: done", reply=(asked.nick, asked.stanza_id), about=("3f2a",)
+        )
+        said = await client.wait_for_message(lambda s: s.text == "drain iad-1: done")
+        assert said.replied_to == asked.stanza_id
+
+        def react(to: str, *emojis: str) -> None:
+            message = client.session.stream.Message(sto=client.room.room, stype="groupchat")
+            x = ET.SubElement(message.xml, f"{{{ns.REACTIONS}}}reactions", id=to)
+            for emoji in emojis:
+                ET.SubElement(x, f"{{{ns.REACTIONS}}}reaction").text = emoji
+            client.session.send(message)
+
+        react("another message", "\N{EYES}")
+        react(said.unique_id)  # a reaction that is taken back
+        react(said.unique_id, "\N{EYES}", "\N{THUMBS UP SIGN}")
+        await client.send_to_room("!status")
+        await until(lambda: len(leader.of(QuestionAsked)) == 2)
+        assert leader.of(Reacted) == [Reacted(links.server.jid(ana), ("3f2a",))]
 
 
 async def test_a_member_talks_one_to_one_and_a_stranger_is_not_heard(links: Links) -> None:

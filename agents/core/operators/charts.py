@@ -23,6 +23,7 @@ from agents.core.model.times import parse_span_s
 from agents.core.operators.arguments import Argument, Type, find_lane, find_node
 from agents.core.operators.command import Access, Command, Context, Fetch, Image, Result
 
+DRAWING = "Drawing ..."
 LEAST_S, MOST_S, USUAL = 60, 7 * 86_400, "1h"
 WORST = 3  # lanes beside the whole fleet
 
@@ -84,7 +85,7 @@ def _query_map(c: Context, args: Sequence[str]) -> Result:
             raise TypeError(found)
         return Image(found.url, f"{picture.title}.\n{_describe_busiest_sites(picture)}")
 
-    return Fetch(MapWanted(picture), show_map)
+    return Fetch(MapWanted(picture), show_map, DRAWING)
 
 
 def _describe_busiest_sites(m: Map) -> str:
@@ -132,7 +133,7 @@ def _query_plot(c: Context, args: Sequence[str]) -> Result:
             raise TypeError(found)
         return Image(found.url, _describe_plot(found.plot))
 
-    return Fetch(wanted, show_plot)
+    return Fetch(wanted, show_plot, DRAWING)
 
 
 def _parse_subject(fleet: Fleet, word: str) -> str:

@@ -244,7 +244,8 @@ class Desk:
                 except OperatorError as e:
                     yield answer(str(e))
 
-            yield self.errands.begin_query(fetch.what, finish_query, c.now)
+            slow = answer(fetch.slow) if fetch.slow else None
+            yield self.errands.begin_query(fetch.what, finish_query, c.now, slow)
             return
         if event.room and self.second.must_confirm(command, result):
             yield self.second.open_request(c, command, need, result, event.message_id)[1]

@@ -147,10 +147,11 @@ class Done:
 @dataclass(frozen=True, slots=True)
 class Fetch:
     """A query for the shell (agents/coordinator/queries.py). `answer` gets its result, with the
-    context of that moment."""
+    context of that moment. `slow`: said in a chat if it takes longer than 2 s."""
 
     what: object
     answer: Callable[[Context, object], Result]
+    slow: str = ""
 
 
 @dataclass(frozen=True, slots=True)

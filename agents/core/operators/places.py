@@ -34,10 +34,10 @@ def query_place(c: Context, args: Sequence[str]) -> Fetch:
             raise OperatorError(_to_sentence(str(e))) from e
     worker = find_geo_worker(c.fleet)
     if not worker:
-        return Fetch(OfflinePlaceQuery(text, at), _show_place)
+        return Fetch(OfflinePlaceQuery(text, at), _show_place, "Looking it up ...")
     boot = c.fleet.views[worker].boot
     command = PlaceCommand(c.fleet.leader_epoch, boot, "" if at else text, at)
-    return Fetch(AskGeo(worker, command), _show_place)
+    return Fetch(AskGeo(worker, command), _show_place, "Looking it up ...")
 
 
 def _show_place(c: Context, answer: object) -> Result:

@@ -151,3 +151,20 @@ def test_the_fleet_is_sampled_every_ten_seconds_with_its_nodes_and_lanes(w: Worl
     assert by["fleet"].lag_events == sum(
         s.lag_events for n, s in by.items() if n.startswith("lane/")
     )
+
+
+def test_a_picture_that_takes_longer_than_two_seconds_is_announced_once(w: World) -> None:
+    ref = sent(ask(w, "!map")).ref
+    told: list[str] = []
+    for _ in range(5):
+        w.now_s += 1.0
+        told.append(words(w.core.handle(ev.Tick(), w.now)))
+    assert told == ["", "", "Drawing ...", "", ""]
+    shown = w.core.handle(ev.QueryFinished(ref, Drawn("https://d/map.png")), w.now)
+    assert fx.Show("https://d/map.png") in shown
+    (said,) = [e for e in shown if isinstance(e, fx.Say)]
+    assert said.reply == fx.Reply("ben", f"s{next(_ids) - 1}"), "it names the question"
+    quick = sent(ask(w, "map", room=False)).ref
+    w.core.handle(ev.QueryFinished(quick, Drawn("https://d/map.png")), w.now)
+    w.now_s += 9.0
+    assert words(w.core.handle(ev.Tick(), w.now)) == ""
