@@ -39,7 +39,8 @@ class PendingQueries:
         self, what: object, then: Then, now: float, slow: Effect | None = None
     ) -> Errand:
         """The effect that asks for `what`. `then` is called once, with the result or an error.
-        `slow`: performed once if the answer takes longer than 2 s. Raises OperatorError when too many queries are waiting."""
+        `slow`: performed once if the answer takes longer than 2 s. Raises OperatorError when too
+        many queries are waiting."""
         if len(self._open) >= ERRANDS_AT_MOST:
             raise OperatorError("Too many requests wait for their answers; try again in a moment.")
         ref = str(next(self._refs))
