@@ -7,6 +7,7 @@ python -m benchmarks.contestants NAME '{"kafka": {"bootstrap": ...},  "source": 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import logging
 import os
@@ -137,6 +138,53 @@ async def geolane(task: Task, kind: str) -> Figures:
     return figures
 
 
+async def kafka_streams(task: Task) -> Figures:
+    """A router's engine on Kafka Streams, from its first visible commit on."""
+    from agents.core.lanes.lane_map import LaneMap
+    from agents.core.model.messages import LeaseCommand
+    from agents.core.model.topology import MAIN, Partition
+    from agents.kafka.compacted import publish_lane_map
+    from agents.kafka.leases import LeaseMaker
+    from agents.kafka.offsets import Offsets
+    from agents.kafka.topics import Topic, ensure_topics
+    from agents.router.streams_config import StreamsSetup
+    from agents.router.streams_engine import StreamsEngine
+    from agents.worker.stage import Topics
+
+    name, kafka = f"bench-{uuid.uuid4().hex}", task.kafka
+    topics = Topics(raw=task.source, lanes=task.sink, dead=task.dead, unplaced=task.dead)
+    topics = dataclasses.replace(topics, router_group=name)
+    lanemap = LaneMap.decode(task.lanemap.encode())
+    maps = f"{name}-maps"
+    await ensure_topics(kafka, (Topic(maps, 1, 16, {"cleanup.policy": "compact"}),))
+    await publish_lane_map(kafka, lanemap, topic=maps)
+    maker, offsets = LeaseMaker(kafka, 10_000), Offsets(kafka, name)
+    await maker.start()
+    await offsets.start()
+    producer_id, producer_epoch = await maker.make_lease(name)
+    setup = StreamsSetup(kafka, settings.Router(), lanemap.version, 1, topics, maps)
+    engine = StreamsEngine(setup, settings.Worker(), "BENCH")
+    running = asyncio.create_task(engine.run())
+    await engine.execute_command(LeaseCommand(1, "BENCH", name, producer_id, producer_epoch))
+    parts = [Partition(f"{MAIN}/{task.source}", n) for n in range(task.partitions)]
+    watch, first, done = None, 0, 0
+    while done < task.events:
+        await asyncio.sleep(0.02)
+        if running.done():
+            running.result()
+        found = await offsets.read_committed_offsets(parts)
+        done = sum(json.loads(f[1])["in"] for f in found.values() if f is not None)
+        if watch is None and done:
+            watch, first = Watch(engine.pids), done
+    assert watch is not None  # noqa: S101
+    figures = watch.figures(done - first)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await maker.stop()
+    await offsets.stop()
+    return figures
+
+
 async def bare(task: Task) -> Figures:
     """The shortest correct loop over aiokafka that contains the pipeline: no leases, checks, dead
     letters, counts or headers."""
@@ -243,6 +291,8 @@ def main(name: str, task: Task) -> Figures:
     if name == "quixstreams":
         return quix(task)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        if name == "router-streams":
+            return runner.run(kafka_streams(task))
         return runner.run(bare(task) if name == "aiokafka" else geolane(task, name))
 
 

@@ -495,7 +495,7 @@ class Coordinator:
             # 2. Members that leave are fenced or forgotten, and rewinds take their next step:
             #    before placing, which is to see only the workers and orphans that remain.
             yield from self.membership.advance_departures(now.s)
-            yield from advance_engines(self.fleet, self.placing, now.ms)
+            yield from advance_engines(self.fleet, self.placing, now)
             yield from self.desk.rewinds.advance(now.s)
             # 3. Orphans are placed before the placement is improved: a lane without an owner never
             #    waits behind a lane that could be better off.

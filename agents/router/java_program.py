@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import shutil
 import tempfile
@@ -21,10 +22,11 @@ from agents.base.token_bucket import TokenBucket
 
 PROJECT = Path(__file__).resolve().parents[2]
 JARS = PROJECT / ".local" / "streams"
+SOURCES = Path(__file__).parent / "streams"
 INSTALL = PROJECT / "agents" / "local" / "servers" / "install.sh"
 MAIN = "geolane.router.Main"
-LOST = 3
-"""Its exit code if the lease is lost."""
+OUT_OF_MEMORY, LOST = 3, 4
+"""Its exit codes if the heap is full, and if the lease is lost."""
 SILENT_S = 15.0
 """It reports each second. One that has not for this long hangs, and is killed."""
 START_S = 60.0
@@ -37,11 +39,14 @@ _log = log.get_logger("router.streams")
 
 
 def require_installed() -> None:
-    """Raises InstallError if Java or the jars are missing. Blocks."""
-    if not (JARS / "geolane-router.jar").exists() or shutil.which("java") is None:
+    """Raises InstallError if Java or the program is missing, or if it was built from other sources
+    than these. Blocks."""
+    files = sorted((p for p in SOURCES.rglob("*") if p.is_file()), key=os.fsencode)
+    built = hashlib.sha256(b"".join(p.read_bytes() for p in files)).hexdigest()[:16]
+    if not (JARS / f".complete-{built}").exists() or shutil.which("java") is None:
         raise InstallError(
-            f"router.engine is kafka-streams, but its jars ({JARS}) or java are missing; run: sh "
-            f"{INSTALL} streams"
+            f"router.engine is kafka-streams, but java or the program ({JARS}) is missing, or it "
+            f"is of another version; run: sh {INSTALL} streams"
         )
 
 
@@ -96,6 +101,7 @@ class JavaProgram:
             "-XX:-UsePerfData",
             f"-Djava.io.tmpdir={folder}",  # h3 unpacks its library there
             "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+            "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.streams.StreamsConfig=error",
             "-cp",
             f"{JARS}/*",
             MAIN,

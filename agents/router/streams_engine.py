@@ -30,7 +30,7 @@ from agents.core.model.topology import KAFKA_STREAMS, MAIN, Partition
 from agents.kafka.group_members import remove_members
 from agents.observe.metrics import declared as m
 from agents.observe.metrics.samples import Samples
-from agents.router.java_program import LOST, JavaProgram
+from agents.router.java_program import LOST, OUT_OF_MEMORY, JavaProgram
 from agents.router.streams_config import StreamsSetup, make_tuning
 from agents.worker.arrivals import Arrivals
 from agents.worker.lane import WorkedPartition
@@ -153,6 +153,8 @@ class StreamsEngine(DataPlane):
         code = running.result()
         await self._leave_for_the_dead()
         why = self._failure or f"exit code {code}"
+        if code == OUT_OF_MEMORY:
+            why = f"its heap is full: raise router.heap_mb ({self._setup.router.heap_mb} MB)"
         _log.error("java_ended", exit=code, why=why)
         raise LeaseLost(why if code == LOST else f"Kafka Streams has ended: {why}")
 

@@ -17,11 +17,12 @@ from agents.core import events as ev
 from agents.core.coordinator import SPREAD_S
 from agents.core.events import Now, Wake
 from agents.core.model.placement import State
-from agents.core.model.topology import WorkerKind
+from agents.core.model.topology import KAFKA_STREAMS, PYTHON, WorkerKind
 from tests.core.world import World
 
 WORKERS = st.sampled_from(["node-0", "node-1", "node-2", "router-1"])
 INDEX = st.integers(0, 7)
+ENGINE = st.sampled_from([PYTHON, KAFKA_STREAMS])
 
 
 class Hostile(RuleBasedStateMachine):
@@ -100,6 +101,19 @@ class Hostile(RuleBasedStateMachine):
     def calm(self, rounds: int) -> None:
         self.w.fair(rounds, revive=False)
 
+    @rule(ours=ENGINE, its=ENGINE)
+    def switch_engine(self, ours: str, its: str) -> None:
+        """The settings change; the coordinator is restarted, a router reads its own with its next
+        boot."""
+        self.w.router_engine, self.w.engines["router-1"] = ours, its
+        self.w.lead()
+
+    @invariant()
+    def only_one_engine_works(self) -> None:
+        raw = self.w.partitions.get(WorkerKind.ROUTER.partition(0))
+        streams = [x for x in self.w.leases.values() if x.engine == KAFKA_STREAMS and not x.fenced]
+        assert raw is None or raw.state is State.ORPHAN or not streams
+
     @invariant()
     def written_and_known_agree(self) -> None:
         for p, s in self.w.partitions.items():
@@ -108,6 +122,9 @@ class Hostile(RuleBasedStateMachine):
             )
 
     def teardown(self) -> None:
+        if (self.w.router_engine, self.w.engines) != (PYTHON, {}):
+            self.w.router_engine, self.w.engines = PYTHON, {}
+            self.w.lead()
         self.w.fair(80)
         assert self.w.all_at_work(), {p.key: s for p, s in self.w.core.fleet.partitions.items()}
 

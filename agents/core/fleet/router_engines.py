@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from agents.core.effects import Effect
+from agents.core.events import Now
 from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.incidents import News
 from agents.core.fleet.placing import Placing
@@ -24,7 +25,7 @@ from agents.core.model.topology import KAFKA_STREAMS, WorkerKind
 CHANGED = "routers run on Kafka Streams now"
 
 
-def advance_engines(fleet: Fleet, placing: Placing, now_ms: int) -> Iterator[Effect]:
+def advance_engines(fleet: Fleet, placing: Placing, now: Now) -> Iterator[Effect]:
     """Ask the raw partitions back that Kafka Streams is to work, and end the leases of routers
     whose engine is another than ours and that own nothing."""
     if fleet.router_engine == KAFKA_STREAMS:
@@ -33,7 +34,7 @@ def advance_engines(fleet: Fleet, placing: Placing, now_ms: int) -> Iterator[Eff
             for p in fleet.partitions_of(WorkerKind.ROUTER)
             if placing.can_move(p)
         }
-        yield from placing.begin_moves(owned, now_ms)
+        yield from placing.begin_moves(owned, now.ms)
     writing = {fleet.partitions[p].worker for p in fleet.writing}
     for spec in fleet.inventory.workers_of(WorkerKind.ROUTER):
         worker, view = spec.worker, fleet.views[spec.worker]
@@ -43,6 +44,7 @@ def advance_engines(fleet: Fleet, placing: Placing, now_ms: int) -> Iterator[Eff
             and not lease.fenced
             and lease.engine != fleet.router_engine
             and not view.fencing
+            and now.s >= view.retry_at
             and worker not in writing
             and not fleet.owned_by(worker)
         ):

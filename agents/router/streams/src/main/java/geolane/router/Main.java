@@ -33,8 +33,8 @@ import org.apache.kafka.streams.errors.StreamsUncaughtExceptionHandler.StreamThr
  */
 public final class Main {
   static final int FAILED = 1;
-  /** The lease is lost, as the exit code of our other processes says it. */
-  static final int LOST = 3;
+  /** The lease is lost. (3 is Java's own, when it is out of memory.) */
+  static final int LOST = 4;
   private static final ObjectMapper JSON = new ObjectMapper();
   private static final Duration CLOSE = Duration.ofSeconds(8);
   private static final long FEATURES_S = 10;
@@ -126,6 +126,7 @@ public final class Main {
     p.put(StreamsConfig.COMMIT_INTERVAL_MS_CONFIG, config.transactionTimeoutMs() / 2);
     p.put(StreamsConfig.POLL_MS_CONFIG, SortProcessor.LOOK.toMillis());
     p.put(StreamsConfig.ENABLE_METRICS_PUSH_CONFIG, false);
+    p.put(StreamsConfig.PROCESSING_EXCEPTION_HANDLER_GLOBAL_ENABLED_CONFIG, true);
     p.put(StreamsConfig.BUFFERED_RECORDS_PER_PARTITION_CONFIG, 5000);
     if (protocol.equals("classic")) {
       p.put(StreamsConfig.mainConsumerPrefix(ConsumerConfig.SESSION_TIMEOUT_MS_CONFIG), config.sessionMs());
