@@ -10,7 +10,7 @@ set -eu
 cd "$(dirname "$0")/../../.."
 extras=${1:-} flink="" streams=""
 case ",$extras," in *,flink,* | *,test,*) flink=.local/flink/.complete-$(cksum <agents/local/servers/flink/pom.xml | cut -d' ' -f1);; esac
-case ",$extras," in *,streams,* | *,test,*) streams=.local/streams/.complete-$(find agents/router/streams -type f | LC_ALL=C sort | xargs cat | sha256sum | cut -c1-16);; # as agents/router/java_program.py has it esac
+case ",$extras," in *,streams,* | *,test,*) streams=.local/streams/.complete-$(find agents/router/streams -type f | LC_ALL=C sort | xargs cat | sha256sum | cut -c1-16);; esac # the same as in agents/router/java_program.py
 unit_tests=-DskipTests
 case ",$extras," in *,test,*) unit_tests="";; esac
 extras=$(printf '%s' "$extras" | tr ',' '\n' | grep -vx -e flink -e streams | tr '\n' ',' | sed 's/,$//')
