@@ -184,7 +184,7 @@ async def test_both_engines_make_the_same_of_the_same_topic(kafka_server: KafkaS
             assert (await sender.send(r.topics.raw, 0, foreign.batch(batch, i // 50 % 5)))[0] == 0
         python = await r.engine(router(r))
         await python.assign((0, 1, 0))
-        w = await s.start(topics=theirs)
+        w = await s.start("other", topics=theirs)
         await w.until_taken(len(records))
         await until(lambda: python.engine.meters.done.get(0), 60)
         await until(lambda: python.engine.meters.done[0].taken == len(records), 60)
