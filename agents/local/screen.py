@@ -26,7 +26,7 @@ from agents.settings import load_settings
 
 PERIOD_S = 0.5
 LINE_S = 10.0
-PANEL_LINES, TALL = 9, 40  # on a lower terminal, scroll back to the panel
+PANEL_LINES, TALL = 10, 40  # on a lower terminal, scroll back to the panel
 OPERATOR = "operator"
 console = Console()
 
@@ -37,17 +37,21 @@ def print_step(text: str) -> None:
 
 
 def describe_joining(stack: Stack) -> str:
-    """How to join the room with a browser or any XMPP client."""
-    xmpp, name = stack.base.xmpp, OPERATOR
-    pages = (("browser", stack.servers.web), ("live map", stack.servers.live))
-    web = "".join(f"{what:<9} {address}\n" for what, address in pages if address)
-    return (
-        f"{web}room      {xmpp.room}      (write !help there)\n"
-        f"bot       {xmpp.coordinator}      (write help to it; forms: {xmpp.coordinator}/leader)\n"
-        f"login     {name}@{xmpp.domain} at "
-        f"{xmpp.host} port {xmpp.port}, STARTTLS\npassword  in {stack.folder.secrets / name}  "
-        f"(also: ana, guest)\ntrust     {xmpp.ca_file}"
-    )
+    """How to join the room with a browser or any XMPP client, and where Kafka is."""
+    xmpp, name, servers = stack.base.xmpp, OPERATOR, stack.servers
+    pages = (("browser", servers.web), ("live map", servers.live))
+    client = servers.client_file
+    lines = [
+        *(f"{what:<9} {address}" for what, address in pages if address),
+        f"room      {xmpp.room}      (write !help there)",
+        f"bot       {xmpp.coordinator}      (write help to it; forms: {xmpp.coordinator}/leader)",
+        f"login     {name}@{xmpp.domain} at {xmpp.host} port {xmpp.port}, STARTTLS",
+        f"password  in {stack.folder.secrets / name}  (also: ana, guest)",
+        f"trust     {xmpp.ca_file}",
+        f"kafka     {stack.base.kafka.bootstrap}"
+        + (f"  (your programs log in with {client})" if client else ""),
+    ]
+    return "\n".join(lines)
 
 
 async def run(stack: Stack, replay: Replay | None) -> None:
@@ -100,7 +104,13 @@ def _screen_layout(stack: Stack, replay: Replay | None) -> ScreenLayout:
         f"{f.moves} moves   {f.fences} fences"
         + ("   ! waiting for Kafka" if replay and replay.waiting else ""),
     )
-    foot = f"Ctrl-C stops everything{f'; browser {stack.servers.web}' if stack.servers.web else ''}"
+    foot = "; ".join(
+        (
+            "Ctrl-C stops everything",
+            *((f"browser {stack.servers.web}",) if stack.servers.web else ()),
+            *(() if replay else (f"write to events.raw at {stack.base.kafka.bootstrap}",)),
+        )
+    )
     high = console.height - 1 - (PANEL_LINES if console.height >= TALL else 0)
     return ScreenLayout(console.width, high, extra=extra, foot=foot)
 

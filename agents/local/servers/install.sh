@@ -50,7 +50,7 @@ case ",$extras," in *,test,* | *,docs,*) ;; *) mermaid=.;; esac
 live_sums=agents/local/servers/live/packages.sha512
 live=.local/live/.complete-$(cksum <$live_sums | cut -d' ' -f1)
 [ -e "$chat" ] && [ -e "$axe" ] && [ -e "$live" ] && [ -e "$mermaid" ] || need npm npm
-case ",$extras," in *,test,*) need chromium chromium; need spin spin; need gcc gcc; need g++ g++; need systemd systemd-analyze; need libc6-dev /usr/include/stdio.h; need prometheus promtool;; esac
+case ",$extras," in *,test,*) need chromium chromium; need kcat kcat; need spin spin; need gcc gcc; need g++ g++; need systemd systemd-analyze; need libc6-dev /usr/include/stdio.h; need prometheus promtool;; esac
 python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || missing="$missing python3-venv"
 
 sudo=""

@@ -41,14 +41,16 @@ _log = log.get_logger("embedded.servers")
 @dataclass(slots=True)
 class Servers:
     """`kafka`, `xmpp` and `ejabberd` (the admin API) say how to reach them; `web` and `live` are
-    the addresses of the chat page and the live page. `broker` and `server` are None if the servers
-    are not ours, `web` and `live` if no page is served, `flink` if no Flink of ours is wanted,
-    `proxy` if nothing is delayed."""
+    the addresses of the chat page and the live page, `client_file` is what a user's own programs
+    log in to Kafka with. `broker`, `client_file` and `server` are None if the servers are not ours,
+    `web` and `live` if no page is served, `flink` if no Flink of ours is wanted, `proxy` if nothing
+    is delayed."""
 
     kafka: Kafka
     xmpp: Xmpp
     ejabberd: Ejabberd
     broker: Broker | None = None
+    client_file: Path | None = None
     server: Server | None = None
     flink: FlinkCluster | None = None
     proxy: DelayProxy | None = None
@@ -120,9 +122,14 @@ class Servers:
         await _give_accounts(broker.kafka, folder.secrets, workers)
         file = str(folder.secrets / f"kafka-{ACCOUNT}")
         self.kafka = msgspec.structs.replace(broker.kafka, username=ACCOUNT, password_file=file)
-        client = folder.path / "kafka-client.properties"
-        await asyncio.to_thread(_write_client, client, self.kafka.for_account(CLIENT))
-        say(f"Kafka 4.3.1 at {broker.bootstrap}; your own programs log in with {client}")
+        self.client_file = folder.path / "kafka-client.conf"
+        java = self.client_file.with_suffix(".properties")
+        client = self.kafka.for_account(CLIENT)
+        await asyncio.to_thread(_write_client_files, client, self.client_file, java)
+        say(
+            f"Kafka 4.3.1 at {broker.bootstrap}; your own programs log in with {self.client_file} "
+            f"(Java's: {java.name})"
+        )
 
     async def _start_ejabberd(
         self, folder: RunFolder, workers: Sequence[str], say: PrintLine, web: bool
@@ -264,17 +271,19 @@ async def _give_accounts(admin: Kafka, secrets: Path, workers: Sequence[str]) ->
         await accounts.stop()
 
 
-def _write_client(file: Path, kafka: Kafka) -> None:
-    """Write the file that Kafka's own tools and clients read."""
+def _write_client_files(kafka: Kafka, file: Path, java: Path) -> None:
+    """Write the file that librdkafka's clients read (kcat), and the one of Kafka's own tools."""
     password = read_secret(kafka.password_file)
     module = "org.apache.kafka.common.security.scram.ScramLoginModule"
-    replace_file(
-        file,
+    common = (
         f"bootstrap.servers={kafka.bootstrap}\n"
         f"security.protocol={kafka.security}\n"
         f"sasl.mechanism={kafka.sasl_mechanism}\n"
-        f'sasl.jaas.config={module} required username="{kafka.username}" password="{password}";\n',
     )
+    login = f"sasl.username={kafka.username}\nsasl.password={password}\n"
+    jaas = f'{module} required username="{kafka.username}" password="{password}";'
+    replace_file(file, common + login)
+    replace_file(java, f"{common}sasl.jaas.config={jaas}\n")
 
 
 def end_leftovers(folder: RunFolder) -> None:

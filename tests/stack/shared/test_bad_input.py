@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import re
-import sys
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +15,6 @@ from agents.core.model.topology import TOPIC_DEAD
 from agents.kafka.connection import client_kwargs
 from agents.kafka.topics import MAX_DEAD_BYTES
 from agents.local.demo import flights
-from agents.local.demo.replay import Replay
 from tests.stack.conftest import Running
 
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="package")]
@@ -88,21 +83,3 @@ async def _dead_letters(running: Running, count: int) -> list[tuple[str, bytes]]
     finally:
         await consumer.stop()
     return sorted(found[-count:])
-
-
-async def test_a_users_own_producer_works_as_the_page_has_it(running: Running) -> None:
-    page = Path(__file__).parents[3] / "docs" / "operating.md"
-    [program] = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.S)
-    file = running.stack.folder.path / "kafka-client.properties"
-    assert file.stat().st_mode & 0o777 == 0o600
-    before = running.stack.accounting.events_in
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, str(file))
-    async with asyncio.timeout(30):
-        assert await process.wait() == 0
-    theirs = Replay(running.stack.base.kafka, iter(()), 1, 1.0, 0)
-    theirs.sent = 1  # the books of the tests that follow know of it
-    running.replays.append(theirs)
-    await running.until(
-        lambda: running.stack.accounting.events_in == before + 1, "its event has come in"
-    )
-    await running.until(lambda: running.stack.accounting.open == 0, "and out")
