@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from functools import partial
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,9 @@ PAGE = (ROOT / "docs" / "write-and-read.md").read_text("utf-8")
 [PIPELINE] = re.findall(r"```python\n(# mine\.py\n.*?)```", (ROOT / "README.md").read_text(), re.S)
 FILES = dict(re.findall(r"<!-- file: (\S+) -->\n```python\n(.*?)```", PAGE, re.S))
 LIMIT_S = 60
+# Debian 12's kcat has a librdkafka that cannot log in; the one in this package can.
+_NEWER = next(p for p in distribution("confluent-kafka").files or () if "librdkafka" in p.name)
+LIBRDKAFKA = str(_NEWER.locate())
 DATABASE = "results.sqlite3"
 
 
@@ -41,9 +45,8 @@ def here(running: Running, tmp_path: Path) -> Path:
 
 @asynccontextmanager
 async def _started(here: Path, *command: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        *command, cwd=here, env=dict(os.environ) | {"PYTHONPATH": ""}, stdout=-1
-    )
+    env = dict(os.environ) | {"PYTHONPATH": "", "LD_PRELOAD": LIBRDKAFKA}
+    process = await asyncio.create_subprocess_exec(*command, cwd=here, env=env, stdout=-1)
     try:
         yield process
     finally:
