@@ -33,9 +33,24 @@ A message says what was wrong, where, and what to do. Errors of other libraries 
 these where they enter.
 """
 
+import os
+import re
+import ssl
+
+_ERRNO = re.compile(r"\[Errno -?\d+\] ")
+
 
 class GeolaneError(Exception):
     """Root of the tree."""
+
+
+def system_reason(error: OSError) -> str:
+    """The system's reason for people, without its number: `connection refused`."""
+    if error.errno is not None and error.errno > 0 and not isinstance(error, ssl.SSLError):
+        text = os.strerror(error.errno)
+    else:  # several at once, or a library's own
+        text = _ERRNO.sub("", str(error)) or type(error).__name__
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]
 
 
 class SettingsError(GeolaneError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
-from agents.base.errors import SettingsError
+from agents.base.errors import SettingsError, system_reason
 from agents.base.files import read_whole_file
 
 
@@ -17,4 +17,6 @@ def verifying_context(key: str, ca_file: str) -> ssl.SSLContext:
             read_whole_file(Path(ca_file))  # OpenSSL would read a device without end
         return ssl.create_default_context(cafile=ca_file or None)
     except (OSError, ssl.SSLError) as e:
-        raise SettingsError(f"{key}: {ca_file}: no certificates can be read from it ({e})") from e
+        raise SettingsError(
+            f"{key}: {ca_file}: no certificates can be read from it ({system_reason(e)})"
+        ) from e

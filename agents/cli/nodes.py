@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agents.base.errors import SettingsError
 from agents.cli.options import FILE, FOLDER, RESET, SET
 
 if TYPE_CHECKING:
@@ -44,13 +43,11 @@ def _with_common_options(
 def _request_from_options(given: dict[str, Any]) -> MemberRequest:
     from agents.admin.members.request import MemberRequest
     from agents.base import log
-    from agents.local.servers.folder import default_folder
+    from agents.local.servers.folder import settings_of_running_stack
     from agents.settings import load_settings
 
     log.setup("nodes", "CRITICAL")  # an error is reported once, in the last line
-    file: Path = given.pop("settings") or default_folder() / "settings" / "geolane.toml"
-    if not file.exists():
-        raise SettingsError(f"{file}: no such file; name one with --settings")
+    file: Path = given.pop("settings") or settings_of_running_stack("geolane")
     return MemberRequest.from_options(
         load_settings(file, given.pop("sets")),
         file,

@@ -35,8 +35,9 @@ def settings_option(f: Any) -> Any:  # Any: click's decorators are untyped in th
 def load_account_settings(
     settings: Path | None, sets: tuple[str, ...], user: str
 ) -> Any:  # Any: Settings, imported when needed
-    """The settings of the file; without one, those of that account in the running stack."""
-    from agents.local.servers.folder import default_folder
+    """The settings of the file; without one, those of that account in the running stack. Raises
+    SettingsError."""
+    from agents.local.servers.folder import settings_of_running_stack
     from agents.settings import load_settings
 
-    return load_settings(settings or default_folder() / "settings" / f"{user}.toml", sets)
+    return load_settings(settings or settings_of_running_stack(user), sets)

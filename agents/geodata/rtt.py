@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from agents.base.errors import SettingsError
+from agents.base.errors import SettingsError, system_reason
 from agents.base.files import decode_utf8, read_whole_file
 from kernels import RttModel
 from kernels.geo import haversine_km_matrix, is_on_earth
@@ -36,7 +36,8 @@ def read_rtt(path: Path = RTT_TABLE) -> RttModel:
         text = decode_utf8(read_whole_file(path), path)
         rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
     except (OSError, csv.Error) as e:
-        raise SettingsError(f"{path}: the RTT table cannot be read ({e})") from e
+        why = system_reason(e) if isinstance(e, OSError) else e
+        raise SettingsError(f"{path}: the RTT table cannot be read ({why})") from e
     if not rows or rows[0][:3] != COLUMNS:
         raise SettingsError(
             f"{path}: the first line must be region,lat,lon and then the regions' names"

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import re
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
@@ -16,7 +17,13 @@ from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
 
 from agents import settings
 from agents.base import log
-from agents.base.errors import GeolaneError, KafkaError, KafkaUnavailable, SettingsError
+from agents.base.errors import (
+    GeolaneError,
+    KafkaError,
+    KafkaUnavailable,
+    SettingsError,
+    system_reason,
+)
 from agents.base.tls import verifying_context
 from agents.kafka import foreign, sockets
 
@@ -108,6 +115,8 @@ def make_committed_reader(kafka: settings.Kafka, **options: int | str) -> Any:  
     return AIOKafkaConsumer(**own | client_kwargs(kafka) | options)
 
 
+_BOOTSTRAP = re.compile(r"\('([^']+)', (\d+), <AddressFamily")
+"""The addresses in aiokafka's error when no broker of them answers."""
 _DENIED = {
     kafka_errors.TopicAuthorizationFailedError: "Topic",
     kafka_errors.GroupAuthorizationFailedError: "Group",
@@ -120,6 +129,11 @@ def describe_error(error: BaseException) -> str:
     """The text of an aiokafka error; for a missing right, it names the resource if the error
     does."""
     kind = _DENIED.get(type(error))
+    if kind is None and (tried := _BOOTSTRAP.findall(str(error))):
+        brokers = ", ".join(f"{host}:{port}" for host, port in tried)
+        return f"no broker answers at {brokers} (kafka.bootstrap)"
+    if kind is None and isinstance(error, OSError):
+        return system_reason(error)
     if kind is None:
         return str(error) or type(error).__name__
     of = error.args[0] if error.args else ""

@@ -1,11 +1,13 @@
 """`geolane up --events N --exit`: replays N events, accounts for each, and prints the result as one
-line of JSON."""
+line of JSON. If it is not as it should be, standard error says why, and what to do."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -13,11 +15,16 @@ import orjson
 from agents.base.errors import KafkaUnavailable
 from agents.base.progress import PrintLine
 from agents.base.text import counted
+from agents.core.fleet.troubles import TroubleKind
+from agents.core.lanes.records import Reason
+from agents.core.model.feeds import TroubleRows
 from agents.core.model.placement import Placed, State
 from agents.core.model.topology import Partition, WorkerKind
 from agents.kafka.offsets import Offsets
 from agents.local.demo.replay import Replay
+from agents.local.screen import follow_feeds
 from agents.local.stack import Stack
+from agents.observe.dashboard.figures import Dashboard
 
 QUIET_S = 1.0
 STALLED_S = 45.0
@@ -34,8 +41,10 @@ async def run(stack: Stack, replay: Replay, events: int, kill_at: float | None) 
     moves, fences = stack.follower.moves, stack.follower.fences
     begun = time.monotonic()
     recovery_ms: float | None = None
+    board = Dashboard(stack.base.xmpp.domain)
     async with asyncio.TaskGroup() as tasks:
-        progress = tasks.create_task(_print_progress_forever(stack, replay))
+        progress = tasks.create_task(_print_progress_forever(stack, replay, board))
+        following = tasks.create_task(follow_feeds(stack, board))
         sending = tasks.create_task(replay.run())
         if kill_at is not None:
             await replay.wait_until_sent(round(kill_at * events))
@@ -43,12 +52,14 @@ async def run(stack: Stack, replay: Replay, events: int, kill_at: float | None) 
         await sending
         await wait_until_settled(stack, replay.sent)
         progress.cancel()
-    a = stack.accounting
+        following.cancel()
+    a, troubles = stack.accounting, _standing_troubles(board)
     result: dict[str, Any] = {  # Any: what JSON holds
         "events_in": a.events_in,
         "events_clean": a.clean,
         "filtered": a.filtered,
         "dead": a.dead,
+        "dead_reasons": dict(a.reasons),
         "unplaced": a.unplaced,
         "placed": a.placed,
         "missing": a.open_now,
@@ -60,12 +71,52 @@ async def run(stack: Stack, replay: Replay, events: int, kill_at: float | None) 
         "processing_ms": a.processing.summary(),
         "visible_ms": a.visible.summary(),
         "seconds": round(a.moved_at - begun, 1),
+        "troubles": [{"kind": t.kind, "about": t.about, "text": t.text} for t in troubles.rows],
     }
     if stack.delays is not None:
         result["delays"] = {"broker_at": stack.delays.broker_at, "rtt_ms": stack.delays.rtt_ms}
     print(orjson.dumps(result).decode(), flush=True)
     whole = not (result["missing"] or result["duplicates"]) and result["events_in"] >= events
+    if a.dead or not whole:
+        for line in describe_shortfall(
+            a.open_now, a.reasons, troubles, stack.base.worker.pipeline, stack.folder.log
+        ):
+            print_progress(line)
     return 0 if whole and (kill_at is None or recovery_ms is not None) else 1
+
+
+def describe_shortfall(
+    missing: int, reasons: Mapping[str, int], troubles: TroubleRows, pipeline: str, log: Path
+) -> list[str]:
+    """Why events are missing or dead, and what to do, for people."""
+    lines = []
+    if missing:
+        why = ":" if troubles.total else f", and no trouble was told; see {log}"
+        lines.append(f"{counted(missing, 'event')} did not come out{why}")
+    lines += [f"{t.severity.value}: {t.text}" for t in troubles.rows]
+    if more := troubles.total - len(troubles.rows):
+        lines.append(f"and {counted(more, 'more trouble')}; the logs are in {log}")
+    if reasons:
+        by = ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items()))
+        lines.append(f"Dead letters: {by}.")
+    kinds = {t.kind for t in troubles.rows}
+    if Reason.PIPELINE_ERROR in reasons or TroubleKind.LANE_STOPPED in kinds:
+        lines.append(
+            f"Try the pipeline on your events: geolane pipeline check {pipeline} --events FILE"
+        )
+    if reasons or TroubleKind.LANE_STOPPED in kinds:
+        lines.append(
+            "Without --exit the run goes on: `geolane ctl status` and `geolane dead list` tell "
+            "more then, and `geolane dead show ID` shows an event with its error."
+        )
+    return lines
+
+
+def _standing_troubles(board: Dashboard) -> TroubleRows:
+    """The troubles that the leader told last."""
+    summary = board.figures_at(time.monotonic()).summary
+    told = summary.troubles if summary is not None else None
+    return told if told is not None else TroubleRows(0, ())
 
 
 async def wait_until_settled(stack: Stack, sent: int) -> None:
@@ -80,7 +131,7 @@ async def wait_until_settled(stack: Stack, sent: int) -> None:
         await asyncio.sleep(0.1)
 
 
-async def _print_progress_forever(stack: Stack, replay: Replay) -> None:
+async def _print_progress_forever(stack: Stack, replay: Replay, board: Dashboard) -> None:
     while True:
         await asyncio.sleep(PROGRESS_S)
         a = stack.accounting
@@ -88,6 +139,9 @@ async def _print_progress_forever(stack: Stack, replay: Replay) -> None:
             f"sent {replay.sent}, in {a.in_now}, clean {a.clean}, dead {a.dead}, filtered "
             f"{a.filtered}, open {a.open_now}"
         )
+        if rows := (troubles := _standing_troubles(board)).rows:
+            more = f" (and {troubles.total - 1} more)" if troubles.total > 1 else ""
+            print_progress(f"{rows[0].severity.value}: {rows[0].text}{more}")
 
 
 # How long a killed node's lanes pause: until each one's committed offset has grown under another

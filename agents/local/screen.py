@@ -60,7 +60,7 @@ async def run(stack: Stack, replay: Replay | None) -> None:
     console.print(panel)
     sending = asyncio.create_task(replay.run()) if replay else None
     board = Dashboard(stack.base.xmpp.domain)
-    following = asyncio.create_task(_follow_feeds(stack, board))
+    following = asyncio.create_task(follow_feeds(stack, board))
     inside = Inside(stack)
     try:
         if not console.is_terminal:
@@ -79,7 +79,7 @@ async def run(stack: Stack, replay: Replay | None) -> None:
         await asyncio.gather(*filter(None, (sending, following)), return_exceptions=True)
 
 
-async def _follow_feeds(stack: Stack, board: Dashboard) -> None:
+async def follow_feeds(stack: Stack, board: Dashboard) -> None:
     """Read the feeds as `operator`. If that fails, the view continues with what the run knows
     itself."""
     file = stack.folder.settings / f"{OPERATOR}.toml"

@@ -32,6 +32,7 @@ from agents.base.errors import (
     SettingsError,
     StaleEpoch,
     XmppError,
+    system_reason,
 )
 from agents.base.text import to_one_line
 from agents.xmpp.gate import Gate, Ticket
@@ -282,7 +283,7 @@ class Session:
         stream.add_event_handler("session_bind", self._check_bound_jid)
         stream.add_event_handler("session_start", self._note_session_start)
         stream.add_event_handler(
-            "connection_failed", lambda why: self._end_session(f"cannot connect: {why}")
+            "connection_failed", lambda why: self._end_session(self._describe_failure(why))
         )
         stream.add_event_handler("failed_auth", self._note_refusal_text)
         stream.add_event_handler("failed_all_auth", self._end_refused_login)
@@ -295,6 +296,15 @@ class Session:
         stream.add_event_handler(
             "disconnected", lambda why: self._end_session(f"disconnected: {why or 'by the server'}")
         )
+
+    def _describe_failure(self, why: object) -> str:
+        """`why`: an OSError; or a text that names the JID's domain although another host was
+        asked for, when the name service does not know it (slixmpp 1.17)."""
+        xmpp = self.login.xmpp
+        if isinstance(why, OSError):
+            reason = system_reason(why)
+            return f"cannot connect to {xmpp.host} port {xmpp.port} (xmpp.host): {reason}"
+        return f"cannot connect: no host is called {xmpp.host} (xmpp.host)"
 
     def _note_refusal_text(self, failure: Any) -> None:  # Any: slixmpp has no types
         self._refusal = to_one_line(failure["text"] or failure["condition"], 100)

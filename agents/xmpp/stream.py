@@ -17,7 +17,7 @@ from slixmpp.util.sasl.client import SASLCancelled
 
 import plugins.discovery  # noqa: F401  # registers itself with slixmpp
 from agents.base import log
-from agents.base.errors import SettingsError
+from agents.base.errors import SettingsError, system_reason
 from agents.base.files import read_whole_file
 from agents.base.text import to_one_line
 from agents.xmpp.gate import Gate, is_too_deep, make_depth_refusal
@@ -52,7 +52,7 @@ def tls_context(ca_file: str, cert_file: str = "") -> ssl.SSLContext:
         return _load_context(ca_file, cert_file, mtimes_ns)
     except (OSError, ssl.SSLError) as e:
         files = " or ".join(filter(None, (ca_file, cert_file)))
-        raise SettingsError(f"{files}: no usable certificate file ({e})") from e
+        raise SettingsError(f"{files}: no usable certificate file ({system_reason(e)})") from e
 
 
 MECHANISMS = {

@@ -13,6 +13,7 @@ from agents.__main__ import main
 from agents.base.errors import OperatorError
 from agents.cli.operator_console import fields_from_words
 from agents.core.operators.registry import COMMANDS
+from agents.local.servers import folder
 from agents.local.stack import INVENTORY
 
 
@@ -81,3 +82,64 @@ def test_commands_nodes_and_choices_are_completed_without_the_network(settings: 
     assert complete(*given, "whatif", incomplete="l") == {"lose"}
     assert "drain" in complete(*given, "help")
     assert complete(*given, "drain", "iad-1") == set(), "it takes one"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("ctl", "status"),
+        ("watch", "--plain", "--count", "1"),
+        ("watch", "placement"),
+        ("dead", "list"),
+        ("nodes", "list"),
+        ("abort-transaction", "events.lanes", "0", "7"),
+    ],
+)
+def test_where_nothing_runs_it_says_so_and_how_to_start_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    """Whether or not an earlier run has left its settings there."""
+    monkeypatch.setattr(folder, "default_folder", lambda: tmp_path / "run")
+    with folder.RunFolder(tmp_path / "run") as run:
+        (run.settings / "operator.toml").touch(mode=0o600)
+        (run.settings / "geolane.toml").touch(mode=0o600)
+        assert folder.is_in_use(run.path)
+    done = CliRunner().invoke(main, list(words))
+    assert done.exit_code == 2
+    assert done.stderr == (
+        f"geolane: no geolane stack runs here (in {tmp_path / 'run'}). Start one with `geolane "
+        "up`, or name the settings file of your fleet with --settings FILE\n"
+    )
+
+
+def settings_with_password(folder: Path, xmpp: str, more: str = "") -> str:
+    (folder / "secret").touch(mode=0o600)
+    (folder / "secret").write_text("x\n", "ascii")
+    file = folder / "x.toml"
+    file.write_text(f'[xmpp]\n{xmpp}\npassword_file = "{folder / "secret"}"\n{more}', "utf-8")
+    return str(file)
+
+
+@pytest.mark.parametrize("command", [("ctl", "status"), ("watch", "placement"), ("watch",)])
+def test_a_server_that_is_not_there_is_named_with_its_setting(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    given = ("--settings", settings_with_password(tmp_path, 'host = "127.0.0.1"\nport = 1'))
+    done = CliRunner().invoke(main, [*command, *given])
+    assert done.exit_code == 2
+    assert "cannot connect to 127.0.0.1 port 1 (xmpp.host): connection refused" in done.stderr
+    wrong = settings_with_password(tmp_path, 'host = "no.such.invalid"\ndomain = "example.org"')
+    done = CliRunner().invoke(main, [*command, "--settings", wrong])
+    assert done.exit_code == 2
+    assert "no host is called no.such.invalid (xmpp.host)" in done.stderr
+    for noise in ("Errno", "DNS record"):
+        assert noise not in done.stderr
+
+
+def test_a_kafka_that_is_not_there_is_named_with_its_setting(tmp_path: Path) -> None:
+    file = tmp_path / "x.toml"
+    file.write_text('[kafka]\nbootstrap = "127.0.0.1:1"\n', "utf-8")
+    done = CliRunner().invoke(main, ["dead", "list", "--settings", str(file)])
+    assert done.exit_code == 2
+    assert "no broker answers at 127.0.0.1:1 (kafka.bootstrap)" in done.stderr
+    assert "AddressFamily" not in done.stderr

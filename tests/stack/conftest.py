@@ -48,6 +48,13 @@ class Running:
         self, events: int, stream: Iterator[KeyedValue] | None = None, rate_eps: float = RATE_EPS
     ) -> tuple[Replay, asyncio.Task[None]]:
         """Send so many events more."""
+        replay = self.make_replay(events, stream, rate_eps)
+        return replay, asyncio.create_task(replay.run())
+
+    def make_replay(
+        self, events: int, stream: Iterator[KeyedValue] | None = None, rate_eps: float = RATE_EPS
+    ) -> Replay:
+        """One of so many events more, for the caller to run."""
         replay = Replay(
             self.stack.base.kafka,
             stream or self.stream,
@@ -56,12 +63,16 @@ class Running:
             events,
         )
         self.replays.append(replay)
-        return replay, asyncio.create_task(replay.run())
+        return replay
 
     async def account(self, replay: Replay, sending: asyncio.Task[None]) -> None:
         """Wait until all is sent and has come out; nothing may be missing, nothing doubled."""
         async with asyncio.timeout(120):
             await sending
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Wait until all that was sent has come out; nothing may be missing, nothing doubled."""
         sent = sum(r.sent for r in self.replays)
         async with asyncio.timeout(120):
             await headless.wait_until_settled(self.stack, sent)

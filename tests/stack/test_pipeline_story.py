@@ -3,12 +3,14 @@ that it made go back, each once."""
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
 
 from agents.core.lanes.dead_letters import LetterQuery
 from agents.kafka.dead_letters import DeadLetters
+from agents.local import headless
 from agents.xmpp.operator_client import OperatorClient
 from tests.stack.conftest import Running
 
@@ -32,7 +34,7 @@ MENDED = PIPELINE.replace('broken or value["destination"] in ("LAX", "ORD")', "F
 
 
 async def test_a_poisoned_pipeline_is_seen_mended_shipped_and_nothing_is_lost(
-    running: Running,
+    running: Running, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, a = running.stack.folder.path, running.stack.accounting
     replay, sending = running.replay(2000)
@@ -42,11 +44,24 @@ async def test_a_poisoned_pipeline_is_seen_mended_shipped_and_nothing_is_lost(
 
     (folder / "BROKEN").touch()
     async with running.in_room() as ana:
-        replay, sending = running.replay(4000)
+        replay = running.make_replay(4000)
+        monkeypatch.setattr(headless, "STALLED_S", 10.0)
+        assert await headless.run(running.stack, replay, 4000, None) == 1
+        out, err = capsys.readouterr()
+        result = json.loads(out)
+        assert result["missing"] > 0
+        assert result["dead_reasons"] == {"pipeline_error": a.dead}
+        assert "lane_stopped" in {t["kind"] for t in result["troubles"]}
+        assert re.search(
+            r"events did not come out:\ncritical: lane \d+ has stopped on \S+: "
+            r"pipeline failed 100 times in a row: ValueError.*no such destination",
+            err,
+        )
+        assert "geolane pipeline check shipped:pipeline" in err
         await ana.wait_for_message(running.bot(r"pipeline failed 100 times in a row"), 120)
         (folder / "shipped.py").write_text(MENDED)
         await _ship(running, ana)
-    await running.account(replay, sending)
+    await running.settle()
     assert a.dead - died < 100 * 12 * 3, (
         "no more than 100 in a row of each lane, on each node that still runs it"
     )

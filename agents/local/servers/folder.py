@@ -37,6 +37,39 @@ def default_folder() -> Path:
     return Path("/var/tmp", f"geolane-{os.getuid()}-{mark}")
 
 
+def settings_of_running_stack(account: str) -> Path:
+    """The account's settings file in the stack that runs in the default folder. Raises
+    SettingsError if none does."""
+    folder = default_folder()
+    if not is_in_use(folder):
+        raise SettingsError(
+            f"no geolane stack runs here (in {folder}). Start one with `geolane up`, or name the "
+            "settings file of your fleet with --settings FILE"
+        )
+    file = folder / "settings" / f"{account}.toml"
+    if not file.exists():
+        raise SettingsError(
+            f"the stack that runs in {folder} has no settings for {account!r} (or not yet); name a "
+            "settings file with --settings FILE"
+        )
+    return file
+
+
+def is_in_use(folder: Path) -> bool:
+    """Whether a run holds the folder."""
+    try:
+        lock = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
 def _others_can_enter(folder: Path) -> bool:
     return all(p.stat().st_mode & stat.S_IXOTH for p in (folder, *folder.parents))
 
