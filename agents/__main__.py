@@ -13,6 +13,7 @@ import click
 from agents.base import standard_streams
 from agents.base.errors import GeolaneError
 from agents.cli import (
+    completion,
     dead_letters,
     json_schema,
     local,
@@ -25,9 +26,10 @@ from agents.cli import (
     transactions,
     watch,
 )
+from agents.cli.options import FullSummaries
 
 
-class _Group(click.Group):
+class _Group(FullSummaries):
     """An error of ours is one line on standard error and exit code 2; so is a file, or standard
     output, that the system refuses."""
 
@@ -89,6 +91,7 @@ for command in (
     plans.replan,
     places.place,
     transactions.abort_transaction,
+    completion.completion,
 ):
     main.add_command(command)
 

@@ -143,9 +143,11 @@ async def add_person(
     tell: ReportStep = report_to_nobody,
     *,
     reset: bool = False,
+    change_role: bool = False,
 ) -> None:
-    """Account, password file, place in the room (unless the room has one for them), the right to
-    read the operator feeds and the right to upload.
+    """Account, password file, place in the room (unless the room has one for them; `change_role`:
+    it is changed, but a ban is not lifted), the right to read the operator feeds and the right to
+    upload.
 
     Raises SettingsError (name, or an account that was not made here, without `reset`),
     XmppError."""
@@ -158,7 +160,7 @@ async def add_person(
     room = {"name": ROOM, "service": f"conference.{domain}"}
     did, account = await _ensure_account(api, person.name, domain, secrets, reset)
     now = (await api.call("get_room_affiliation", **room, jid=jid))["affiliation"]
-    if now == "none":
+    if now == "none" or (change_role and now not in ("outcast", person.affiliation)):
         await api.call("set_room_affiliation", **room, jid=jid, affiliation=person.affiliation)
     if now != "outcast":
         member = {"user": person.name, "host": domain, "group": OPERATORS, "grouphost": domain}
@@ -173,6 +175,8 @@ async def add_person(
         )
     if now in ("none", person.affiliation):
         tell(did, f"{account}; {person.affiliation} in the room")
+    elif change_role and now != "outcast":
+        tell("changed", f"{account}; {person.affiliation} in the room, was {now}")
     else:
         tell(did, f"{account}; {now} in the room, as its owners have set, not {person.affiliation}")
 

@@ -132,8 +132,11 @@ def count_plans(path: Path, span: Span) -> int:
     )
 
 
-def replan_span(path: Path, span: Span, numerics: Numerics) -> Again:
-    """Make every plan of the span again. Raises JournalError if the journal cannot be read."""
+def replan_span(
+    path: Path, span: Span, numerics: Numerics, step: Callable[[], None] = lambda: None
+) -> Again:
+    """Make every plan of the span again; `step` is called after each. Raises JournalError if the
+    journal cannot be read."""
     out = Again(kernels=numerics.name, why=numerics.why)
     with open_ticks(path) as ticks:
         for tick, frame in _read_ticks(ticks, span):
@@ -148,14 +151,19 @@ def replan_span(path: Path, span: Span, numerics: Numerics) -> Again:
                 )
             else:
                 out.same += 1
+            step()
     return out
 
 
 def replan_with_settings(
-    path: Path, span: Span, numerics: Numerics, settings: Mapping[str, str]
+    path: Path,
+    span: Span,
+    numerics: Numerics,
+    settings: Mapping[str, str],
+    step: Callable[[], None] = lambda: None,
 ) -> Otherwise:
-    """The span with other settings. Raises JournalError as `replan_span` does, and SettingsError
-    for settings that are not valid."""
+    """The span with other settings; `step` is called after each plan. Raises JournalError as
+    `replan_span` does, and SettingsError for settings that are not valid."""
     out = Otherwise(kernels=numerics.name, settings=dict(settings))
     followers: tuple[DecisionReplay, DecisionReplay] | None = None
     life = -1
@@ -175,6 +183,7 @@ def replan_with_settings(
             out.recorded.add_plan(_decode_blob(tick, plan_from_json, tick.plan, "plan"))
             for follower in followers:
                 follower.replay_moment(moment)
+            step()
     return out
 
 
@@ -334,13 +343,14 @@ def run(
     *,
     json: bool,
     say: PrintLine,
+    step: Callable[[], None] = lambda: None,
 ) -> int:
-    """Run the sub-command and print its result. Returns 1 if a plan came out differently under its
-    own settings, otherwise 0."""
+    """Run the sub-command and print its result; `step` is called after each plan. Returns 1 if a
+    plan came out differently under its own settings, otherwise 0."""
     if settings:
-        other = replan_with_settings(path, span, numerics, settings)
+        other = replan_with_settings(path, span, numerics, settings, step)
         say(outcome_json(other) if json else describe_other_settings(other))
         return 0
-    out = replan_span(path, span, numerics)
+    out = replan_span(path, span, numerics, step)
     say(outcome_json(out) if json else describe_replan(out))
     return 1 if out.different else 0

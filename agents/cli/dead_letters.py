@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from agents.base.errors import OperatorError
-from agents.cli.options import FILE, SET, load_account_settings
+from agents.cli.options import FILE, SET, FullSummaries, load_account_settings
 from agents.core.lanes.dead_letters import (
     LettersFound,
     describe_found,
@@ -26,7 +26,7 @@ from agents.kafka.dead_letters import DeadLetters
 from agents.settings import Kafka
 
 
-@click.group()
+@click.group(cls=FullSummaries)
 def dead() -> None:
     """Dead letters: list them, show one, send them back.
 
@@ -88,14 +88,25 @@ def dead_show(letter: str, settings: Path | None, sets: tuple[str, ...], raw: bo
 @_KAFKA
 @SET
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be sent back.")
 def dead_replay(
-    filters: tuple[str, ...], settings: Path | None, sets: tuple[str, ...], yes: bool
+    filters: tuple[str, ...],
+    settings: Path | None,
+    sets: tuple[str, ...],
+    yes: bool,
+    dry_run: bool,
 ) -> None:
     """Send them back to events.raw, each exactly once."""
     import getpass
 
     sys.exit(
-        replay_letters(_load_kafka_settings(settings, sets), filters, getpass.getuser(), yes=yes)
+        replay_letters(
+            _load_kafka_settings(settings, sets),
+            filters,
+            getpass.getuser(),
+            yes=yes,
+            dry_run=dry_run,
+        )
     )
 
 
@@ -136,13 +147,18 @@ def print_letter(kafka: Kafka, word: str, *, raw: bool) -> int:
     return DONE
 
 
-def replay_letters(kafka: Kafka, words: Sequence[str], by: str, *, yes: bool) -> int:
-    """Say what would be sent back, ask, and send it."""
+def replay_letters(
+    kafka: Kafka, words: Sequence[str], by: str, *, yes: bool, dry_run: bool = False
+) -> int:
+    """Say what would be sent back, ask, and send it. `dry_run`: only say it."""
     letters, query = DeadLetters(kafka), query_from_words(words, _now_ms())
     found: LettersFound = asyncio.run(letters.find_letters(query, 1))
     click.echo(f"{describe_found(found)}.")
     if not found.count:
         return NOTHING
+    if dry_run:
+        click.echo("A dry run: nothing was sent back.")
+        return DONE
     if not yes and not (
         sys.stdin.isatty() and click.confirm("Send them back to events.raw?", err=True)
     ):

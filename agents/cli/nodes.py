@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agents.cli.options import FILE, FOLDER, RESET, SET
+from agents.cli.options import FILE, FOLDER, RESET, SET, FullSummaries
 
 if TYPE_CHECKING:
     from agents.admin.members.request import MemberRequest
@@ -62,7 +62,7 @@ def _run_and_exit(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     sys.exit(supervisor.run(work, tell=False))
 
 
-@click.group()
+@click.group(cls=FullSummaries)
 def nodes() -> None:
     """Add and remove nodes, and change their passwords, while the fleet runs."""
 
@@ -163,9 +163,7 @@ def nodes_rotate(name: str, **given: Any) -> None:
     click.option(
         "--role",
         type=click.Choice(["member", "admin", "owner"]),
-        default="member",
-        show_default=True,
-        help="In the ops room: look, act, or tune.",
+        help="In the ops room: look, act, or tune. Left out: member, or what the person is now.",
     ),
     RESET,
     click.option(
@@ -178,7 +176,9 @@ def invite(
     person: str, role: Any, png: Path | None, reset_password: bool, **given: Any
 ) -> None:  # Any: one of the three
     """Make an account and a place in the ops room for PERSON; print the link to it, and its QR code
-    on a terminal."""
+    on a terminal.
+
+    For a person who has both, --role changes the role."""
     from agents.admin.members.invitation import run
 
     asked = _request_from_options(given)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from agents.cli.options import FILE, SET, load_account_settings
+from agents.cli.options import FILE, SET, WithTimes, load_account_settings
 
 
 def _complete_command(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
@@ -33,7 +33,7 @@ def _complete_argument(ctx: click.Context, param: click.Parameter, incomplete: s
     )
 
 
-@click.command(context_settings={"ignore_unknown_options": True})  # -10m is a time
+@click.command(cls=WithTimes)
 @click.argument("command", shell_complete=_complete_command)
 @click.argument("args", nargs=-1, shell_complete=_complete_argument)
 @click.option(

@@ -25,6 +25,34 @@ RESET = click.option(
 )
 
 
+class FullSummaries(click.Group):
+    """A group whose help shows the first sentence of each command, wrapped and never cut."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [
+            (name, command.get_short_help_str(limit=10_000))
+            for name in self.list_commands(ctx)
+            if (command := self.get_command(ctx, name)) is not None and not command.hidden
+        ]
+        if rows:
+            with formatter.section("Commands"):
+                formatter.write_dl(rows)
+
+
+class WithTimes(click.Command):
+    """A command whose arguments may be times in the past, such as -2h, which is no `-h`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # Any: click's own signature
+        kwargs["context_settings"] = {
+            "ignore_unknown_options": True,
+            "help_option_names": ["--help"],
+        }
+        super().__init__(*args, **kwargs)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, ["--help" if a == "-h" else a for a in args])
+
+
 def settings_option(f: Any) -> Any:  # Any: click's decorators are untyped in this direction
     """`--settings FILE`, which is required, and `--set`."""
     return click.option("--settings", type=FILE, required=True, help="The settings file (TOML).")(

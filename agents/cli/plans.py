@@ -9,10 +9,10 @@ from typing import Any
 import click
 
 from agents.base.errors import GeolaneError
-from agents.cli.options import FILE
+from agents.cli.options import FILE, FullSummaries, WithTimes
 
 
-@click.group()
+@click.group(cls=FullSummaries)
 def lanes() -> None:
     """The lane map: which cell of the map belongs to which lane."""
 
@@ -38,9 +38,7 @@ def lanes_build(
     click.echo(build_lane_map(read_events(file), count, resolution, version, tell=tell).encode())
 
 
-@click.command(
-    context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]}
-)  # -2h is a time
+@click.command(cls=WithTimes)
 @click.argument("from_", metavar="FROM")
 @click.argument("to", metavar="[TO]", default="now")
 @click.option(
@@ -78,15 +76,19 @@ def replan(
     from datetime import UTC, datetime
 
     from agents.admin.replan import count_plans, parse_pairs, parse_span, run
+    from agents.base.progress import progress_bar
     from agents.local.servers.folder import default_folder
     from kernels.scoring.choose import choose_numerics
 
     span = parse_span(from_, to, limit, datetime.now(UTC))
     path = journal or default_folder() / "journal.sqlite3"
     chosen = parse_pairs(settings)
-    count_plans(path, span)  # fail before kernels are compiled
+    total = count_plans(path, span)  # fail before kernels are compiled
+    total = total if limit is None else min(total, limit)
     try:
         numerics = choose_numerics(kernel)
     except ValueError as e:
         raise GeolaneError(f"--kernel {kernel}: {e}") from e
-    sys.exit(run(path, span, numerics, chosen, json=as_json, say=click.echo))
+    with progress_bar(total, "plans") as step:
+        code = run(path, span, numerics, chosen, json=as_json, say=click.echo, step=step)
+    sys.exit(code)

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from agents.base.errors import SettingsError
-from agents.cli.options import FILE, FOLDER, RESET, SET, settings_option
+from agents.cli.options import FILE, FOLDER, RESET, SET, FullSummaries, settings_option
 
 
 @click.command("install-units")
@@ -151,7 +151,7 @@ def doctor(
 # `geolane pipeline check`.
 
 
-@click.group()
+@click.group(cls=FullSummaries)
 def pipeline() -> None:
     """Try your pipeline's code before you ship it. `geolane ctl rollout` brings it into a
     running fleet."""
@@ -185,7 +185,7 @@ def pipeline_check(spec: str, events: Path | None, timeout: float, as_json: bool
 # `geolane settings`.
 
 
-@click.group("settings")
+@click.group("settings", cls=FullSummaries)
 def settings_group() -> None:
     """What can be set, and what is in effect."""
 

@@ -20,6 +20,7 @@ from agents.core.model.topology import WorkerKind
 from agents.local.demo.replay import Replay
 from agents.local.stack import Stack
 from agents.observe.dashboard.figures import MOVE, Act, Dashboard, DashboardFigures
+from agents.observe.dashboard.keys import wait_for_quit
 from agents.observe.dashboard.screen import ScreenLayout, draw_screen
 from agents.observe.dashboard.watcher import Watcher
 from agents.settings import load_settings
@@ -55,28 +56,38 @@ def describe_joining(stack: Stack) -> str:
 
 
 async def run(stack: Stack, replay: Replay | None) -> None:
-    """Show the run until cancelled. The view stays after the replay has sent all its events."""
+    """Show the run until `q` or until cancelled. The view stays after the replay has sent all its
+    events; what became of them is printed then, and at the end."""
     panel = Panel(describe_joining(stack), title="join the room", expand=False)
     console.print(panel)
     sending = asyncio.create_task(replay.run()) if replay else None
     board = Dashboard(stack.base.xmpp.domain)
     following = asyncio.create_task(follow_feeds(stack, board))
     inside = Inside(stack)
+    begun = time.monotonic()
+    quitting = asyncio.create_task(wait_for_quit())
     try:
         if not console.is_terminal:
-            await _print_lines_forever(stack, sending, board)
+            await _print_lines_forever(stack, replay, sending, board)
             return
         with Live(console=console, auto_refresh=False, transient=False) as live:
-            while True:
+            told = replay is None
+            while not quitting.done():
                 if sending and sending.done():
                     sending.result()
+                    if replay is not None and not told and _is_settled(stack, replay):
+                        told = True
+                        live.console.print(describe_total(stack, replay, begun), soft_wrap=True)
                 f = inside.merge_figures(board.figures_at(time.monotonic()))
                 live.update(Group(*draw_screen(f, _screen_layout(stack, replay))), refresh=True)
                 await asyncio.sleep(PERIOD_S)
     finally:
-        for task in filter(None, (sending, following)):
+        tasks = [*filter(None, (sending, following, quitting))]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*filter(None, (sending, following)), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if replay is not None:
+            console.print(describe_total(stack, replay, begun), soft_wrap=True)
 
 
 async def follow_feeds(stack: Stack, board: Dashboard) -> None:
@@ -106,7 +117,7 @@ def _screen_layout(stack: Stack, replay: Replay | None) -> ScreenLayout:
     )
     foot = "; ".join(
         (
-            "Ctrl-C stops everything",
+            "q or Ctrl-C stops everything",
             *((f"browser {stack.servers.web}",) if stack.servers.web else ()),
             *(() if replay else (f"write to events.raw at {stack.base.kafka.bootstrap}",)),
         )
@@ -115,13 +126,34 @@ def _screen_layout(stack: Stack, replay: Replay | None) -> ScreenLayout:
     return ScreenLayout(console.width, high, extra=extra, foot=foot)
 
 
+def _is_settled(stack: Stack, replay: Replay) -> bool:
+    """Whether every event that was sent has come out; when it has, nothing is on the way."""
+    return stack.accounting.events_in >= replay.sent and stack.accounting.open <= 0
+
+
+def describe_total(stack: Stack, replay: Replay, begun: float) -> str:
+    """What became of the events that the replay has sent so far."""
+    a, took_s = stack.accounting, max(time.monotonic() - begun, 0.001)
+    p = a.visible.summary()
+    return (
+        f"Total: {replay.sent:,} events sent in {took_s:,.0f} s; {a.clean:,} clean, "
+        f"{a.filtered:,} filtered, {a.dead:,} dead, {a.unplaced:,} unplaced, {a.open_now:,} on the "
+        f"way, {a.doubled_now:,} duplicates; raw to visible {_format_ms(p['p50'])} p50, "
+        f"{_format_ms(p['p99'])} p99."
+    )
+
+
 async def _print_lines_forever(
-    stack: Stack, sending: asyncio.Task[None] | None, board: Dashboard
+    stack: Stack, replay: Replay | None, sending: asyncio.Task[None] | None, board: Dashboard
 ) -> None:
+    begun, told = time.monotonic(), False
     while True:
         await asyncio.sleep(LINE_S)
         if sending and sending.done():
             sending.result()
+            if replay is not None and not told and _is_settled(stack, replay):
+                told = True
+                console.print(describe_total(stack, replay, begun), soft_wrap=True)
         a = stack.accounting
         p = a.recent.summary()
         heard = board.figures_at(time.monotonic()).summary

@@ -52,7 +52,7 @@ def draw_modules(rows: Sequence[Sequence[bool]]) -> Iterator[str]:
 async def run(
     asked: MemberRequest,
     name: str,
-    role: Literal["member", "admin", "owner"],
+    role: Literal["member", "admin", "owner"] | None,
     png: Path | None,
     say: PrintLine,
     *,
@@ -60,7 +60,7 @@ async def run(
     reset: bool = False,
 ) -> None:
     """Make the account, then print how to join, with the QR code if `terminal`; also write it to
-    `png` if given.
+    `png` if given. `role`: also changes that of a person who has one; None: member, or as it is.
 
     Raises SettingsError (name, files, or an account that was not made here, without `reset`),
     XmppError."""
@@ -69,10 +69,11 @@ async def run(
     await add_person(
         api_from_settings(asked.settings),
         xmpp.domain,
-        Person(name, role),
+        Person(name, role or "member"),
         asked.secrets,
         lambda did, what: say(f"{did}: {what}"),
         reset=reset,
+        change_role=role is not None,
     )
     address = room_link(xmpp.room)
     say(f"account:  {name}@{xmpp.domain}")

@@ -1,5 +1,5 @@
-"""`geolane watch`: the picture on a terminal, lines elsewhere, until Ctrl-C or a given count. With
-a feed's name it prints the items of that feed, as any member's client could."""
+"""`geolane watch`: the picture on a terminal, lines elsewhere, until `q`, Ctrl-C or a given count.
+With a feed's name it prints the items of that feed, as any member's client could."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from agents.base.errors import CommandRefused
 from agents.core.model.feeds import FLEET, FeedItem
 from agents.observe.dashboard import screen
 from agents.observe.dashboard.figures import Act, Dashboard, DashboardFigures
+from agents.observe.dashboard.keys import wait_for_quit
 from agents.observe.dashboard.screen import ScreenLayout, draw_screen
 from agents.observe.dashboard.watcher import Watcher
 from agents.settings import Settings
@@ -71,15 +72,17 @@ class _View:
     async def run(self) -> None:
         watching = asyncio.create_task(self._watcher.run())
         showing = asyncio.create_task(self._run_mode())
+        tasks = {watching, showing}
+        if self._how.mode is Mode.PICTURE:
+            tasks.add(asyncio.create_task(wait_for_quit()))
         try:
-            await asyncio.wait({watching, showing}, return_when=asyncio.FIRST_COMPLETED)
-            if watching.done():
-                await watching
-            await showing
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
         finally:
-            for task in (showing, watching):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(showing, watching, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _run_mode(self) -> Coroutine[Any, Any, None]:
         return {

@@ -55,7 +55,7 @@ class ScreenLayout:
     height: int
     map: bool | None = None
     extra: tuple[str, ...] = ()
-    foot: str = "Ctrl-C ends"
+    foot: str = "q or Ctrl-C ends"
 
 
 def draw_screen(f: DashboardFigures, look: ScreenLayout) -> list[Text]:
