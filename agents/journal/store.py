@@ -433,7 +433,7 @@ PRUNE_SAMPLES = (
     "DELETE FROM samples WHERE ms < (SELECT ms FROM samples ORDER BY ms DESC LIMIT 1 OFFSET ?)"
 )
 WORST = """SELECT name FROM samples WHERE name GLOB 'lane/*' AND ms BETWEEN ? AND ?
-GROUP BY name ORDER BY max({column}) DESC, name LIMIT ?"""
+GROUP BY name ORDER BY max({column}) DESC, CAST(substr(name, 6) AS INTEGER) LIMIT ?"""
 READ = "SELECT ms, {column} FROM samples WHERE name = ? AND ms BETWEEN ? AND ? ORDER BY ms"
 
 
@@ -445,9 +445,11 @@ def rows_from_samples(
 
 def line_from_points(name: str, found: list[tuple[int, float]]) -> Line:
     """A line for a plot. If there are too many points, each group of neighbours keeps its highest,
-    so that peaks stay visible."""
-    every = -(-len(found) // POINTS_AT_MOST) or 1
+    so that peaks stay visible; the last point, which is told as the present one, is kept too."""
+    every = -(-len(found) // (POINTS_AT_MOST - 1)) or 1
     kept = [
         max(found[i : i + every], key=lambda point: point[1]) for i in range(0, len(found), every)
     ]
+    if kept and kept[-1] != found[-1]:
+        kept.append(found[-1])
     return Line(name, tuple(int(ms) for ms, _ in kept), tuple(float(value) for _, value in kept))

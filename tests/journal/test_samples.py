@@ -53,3 +53,15 @@ def test_of_many_points_the_highest_stay() -> None:
     line = store.line_from_points("x", found)
     assert len(line.ms) <= store.POINTS_AT_MOST
     assert max(line.values) == 100.0
+    now = [*found[:-1], (9_999, 0.5)]
+    assert store.line_from_points("x", now).values[-1] == 0.5, "what is told as the present value"
+
+
+async def test_lanes_that_are_equally_bad_come_by_number(tmp_path: Path) -> None:
+    async with Journal(tmp_path / "j") as one:
+        lanes = (11, 2, 10, 1)
+        one.queue_samples(1000, tuple(Sample(f"lane/{n}", 0.0, 0, 0.0, 0.0) for n in lanes))
+        while not one._queue.empty():
+            await one._write_queued()
+        worst = await one.worst_lanes("lag_events", 3, 0, 10_000)
+    assert worst == ["lane/1", "lane/2", "lane/10"]

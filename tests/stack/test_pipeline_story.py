@@ -33,6 +33,7 @@ def pipeline(records):
 MENDED = PIPELINE.replace('broken or value["destination"] in ("LAX", "ORD")', "False")
 
 
+@pytest.mark.timeout(300)  # three nodes restart one after the other
 async def test_a_poisoned_pipeline_is_seen_mended_shipped_and_nothing_is_lost(
     running: Running, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

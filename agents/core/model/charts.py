@@ -32,13 +32,15 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """Lines over time, from `since_ms` to `until_ms`."""
+    """Lines over time, from `since_ms` to `until_ms`, in which something is known. `fleet`: its
+    domain."""
 
     title: str
     unit: str
     since_ms: int
     until_ms: int
     lines: tuple[Line, ...]
+    fleet: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +78,15 @@ class Ring:
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """Sites, lanes and hotspots on a map of the world."""
+    """Sites, lanes and hotspots on a map of the world. `fleet`: its domain. `at_ms`: when that was
+    so."""
 
     title: str
     dots: tuple[Dot, ...]
     threads: tuple[Thread, ...]
     rings: tuple[Ring, ...] = ()
+    fleet: str = ""
+    at_ms: int = 0
 
 
 Picture = Plot | Map

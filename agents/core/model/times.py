@@ -27,6 +27,11 @@ def format_clock(ms: int) -> str:
     return f"{s // 3600:02d}:{s // 60 % 60:02d}:{s % 60:02d}"
 
 
+def format_minute(ms: int) -> str:
+    """For people: `29 Nov 2026, 23:45 UTC`."""
+    return f"{datetime.fromtimestamp(ms / 1000, UTC):%d %b %Y, %H:%M} UTC"
+
+
 def format_duration(seconds: float) -> str:
     """A duration for people, in whole units: `< 1 s`, `74 s`, `12 min`, `5 h`, `3 d`."""
     if seconds < 1:

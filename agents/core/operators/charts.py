@@ -19,13 +19,14 @@ from agents.core.model.charts import (
     Plot,
     Ring,
 )
-from agents.core.model.times import parse_span_s
+from agents.core.model.times import format_clock, format_minute, parse_span_s
 from agents.core.operators.arguments import Argument, Type, find_lane, find_node
 from agents.core.operators.command import Access, Command, Context, Fetch, Image, Result
 
 DRAWING = "Drawing ..."
 LEAST_S, MOST_S, USUAL = 60, 7 * 86_400, "1h"
 WORST = 3  # lanes beside the whole fleet
+GAP_MS = 60_000  # samples are taken every 10 s
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ MEASURES = {
 @dataclass(frozen=True, slots=True)
 class PlotWanted:
     """A plot for the shell to draw. `names`: samples (`node/iad-1`). `worst`: also this many lanes,
-    those with the highest values."""
+    those with the highest values. `fleet`: its domain."""
 
     title: str
     measure: Measure
@@ -55,6 +56,7 @@ class PlotWanted:
     worst: int
     since_ms: int
     until_ms: int
+    fleet: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +80,15 @@ def _query_map(c: Context, args: Sequence[str]) -> Result:
         Ring(known.label, known.lat, known.lon)
         for known in c.hotspots.list_open(c.now)[:RINGS_AT_MOST]
     )
-    picture = replace(make_map(c.fleet, places.lat, places.lon), rings=rings)
+    picture = replace(
+        make_map(c.fleet, places.lat, places.lon), rings=rings, fleet=c.domain, at_ms=c.now_ms
+    )
 
     def show_map(then: Context, found: object) -> Result:
         if not isinstance(found, Drawn):
             raise TypeError(found)
-        return Image(found.url, f"{picture.title}.\n{_describe_busiest_sites(picture)}")
+        when = f"{picture.fleet}, {format_minute(picture.at_ms)}".removeprefix(", ")
+        return Image(found.url, f"{picture.title} ({when}).\n{_describe_busiest_sites(picture)}")
 
     return Fetch(MapWanted(picture), show_map, DRAWING)
 
@@ -126,6 +131,7 @@ def _query_plot(c: Context, args: Sequence[str]) -> Result:
         WORST if of == OF_FLEET else 0,
         c.now_ms - seconds * 1000,
         c.now_ms,
+        c.domain,
     )
 
     def show_plot(then: Context, found: object) -> Result:
@@ -154,23 +160,45 @@ def _describe_sample(name: str) -> str:
 
 
 def plot_from_lines(wanted: PlotWanted, lines: Sequence[Line]) -> Plot:
-    """The plot of these lines. Raises OperatorError when there is nothing to draw."""
-    shown = tuple(Line(_describe_sample(x.name), x.ms, x.values) for x in lines if x.ms)
-    if not shown:
+    """The plot of these lines, lanes by number; it begins when something is known. Raises
+    OperatorError when there is nothing to draw."""
+    some = sorted((x for x in lines if x.ms), key=_order_of_sample)
+    if not some:
         raise OperatorError(f"{wanted.title}: there is no data for that time.")
-    return Plot(wanted.title, wanted.measure.unit, wanted.since_ms, wanted.until_ms, shown)
+    since_ms, title = min(x.ms[0] for x in some), wanted.title
+    if since_ms - wanted.since_ms > GAP_MS:
+        title += f" (known since {format_clock(since_ms)[:5]} UTC)"
+        since_ms = min(since_ms, wanted.until_ms - LEAST_S * 1000)
+    else:
+        since_ms = wanted.since_ms
+    shown = tuple(Line(_describe_sample(x.name), x.ms, x.values) for x in some)
+    return Plot(title, wanted.measure.unit, since_ms, wanted.until_ms, shown, wanted.fleet)
+
+
+def _order_of_sample(line: Line) -> tuple[str, int, str]:
+    kind, _, name = line.name.partition("/")
+    return kind, int(name) if name.isdecimal() else -1, name
 
 
 def _describe_plot(plot: Plot) -> str:
-    lines = [f"{plot.title}:"]
-    for x in plot.lines:
-        top = max(range(len(x.values)), key=lambda i: x.values[i])
-        s = x.ms[top] // 1000 % 86_400
-        at = f"{s // 3600:02d}:{s // 60 % 60:02d}"
-        lines.append(
-            f"{x.name}: {x.values[-1]:,.0f} {plot.unit} now, peak {x.values[top]:,.0f} ({at} UTC)"
-        )
-    return "\n".join(lines)
+    return "\n".join([f"{plot.title}:", *(_describe_line(plot, x) for x in plot.lines)])
+
+
+def _describe_line(plot: Plot, x: Line) -> str:
+    """`lane 3: 40 events now, peak 1,200 (10:00 UTC)`."""
+    top = max(range(len(x.values)), key=lambda i: x.values[i])
+    days = x.ms[-1] - plot.since_ms > 86_400_000
+
+    def format_at(ms: int) -> str:
+        return format_minute(ms) if days else f"{format_clock(ms)[:5]} UTC"
+
+    now = "now" if plot.until_ms - x.ms[-1] <= GAP_MS else f"at last ({format_at(x.ms[-1])})"
+    if not x.values[top]:
+        return f"{x.name}: 0 {plot.unit} all the time"
+    return (
+        f"{x.name}: {x.values[-1]:,.0f} {plot.unit} {now}, peak {x.values[top]:,.0f} "
+        f"({format_at(x.ms[top])})"
+    )
 
 
 PLOT_GOES = "plot lag|rate|latency [LANE|NODE] [1h]"

@@ -87,6 +87,11 @@ class Context:
     reply: Reply | None = None
 
     @property
+    def domain(self) -> str:
+        """The fleet's name: the domain of its people; empty if it is not known."""
+        return self.address.rpartition("@")[2].removeprefix("fleet.")
+
+    @property
     def rows(self) -> int:
         """The rows of a table."""
         return tables.ROWS if self.chat else tables.ROWS_ELSEWHERE

@@ -16,9 +16,11 @@ import matplotlib.pyplot as plt
 import msgspec
 import numpy as np
 from matplotlib.collections import LineCollection, PolyCollection
-from matplotlib.ticker import FuncFormatter
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from agents.core.model.charts import Dot, Map, Plot, Ring
+from agents.core.model.times import format_minute
 from agents.geodata.borders import read_borders
 
 INCHES, DPI = (5.4, 3.6), 200  # 1080 x 720 dots
@@ -33,6 +35,8 @@ INKS = (
 )  # Okabe and Ito's, which colour-blind people can distinguish
 BUSY, FULL = 0.6, 0.85
 HOT = "#b0005a"
+WELL_INK, BUSY_INK, FULL_INK, AWAY_INK = INKS[2], INKS[4], INKS[1], "#999999"
+LEAST_TOP = 1.0  # of a plot's values: one of only zeros has an axis, too
 LEAST_DEGREES = 6.0
 WIDE = 1.62  # a map's width divided by its height
 
@@ -49,14 +53,17 @@ def draw_plot(p: Plot) -> Any:  # Any: matplotlib is untyped here
             linestyle=STYLES[i % len(STYLES)],
             linewidth=2.0 if i == 0 else 1.4,
             marker="o" if len(at) < 3 else None,
+            clip_on=False,  # a line of zeros lies on the axis
         )
     axes.set_xlim(
         *(dt.datetime.fromtimestamp(ms / 1000, dt.UTC) for ms in (p.since_ms, p.until_ms))
     )
-    axes.set_ylim(bottom=0)
+    top = max((v for line in p.lines for v in line.values), default=0.0)
+    axes.set_ylim(0, max(top * 1.08, LEAST_TOP))
     axes.set_title(p.title, fontsize=12, loc="left", fontweight="bold")
     axes.set_ylabel(p.unit, fontsize=11)
-    axes.set_xlabel("UTC", fontsize=9)
+    axes.set_xlabel(f"UTC{f' · {p.fleet}' if p.fleet else ''}", fontsize=9)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=p.unit == "events" or top >= 10))
     axes.xaxis.set_major_locator(mdates.AutoDateLocator(maxticks=6))
     axes.xaxis.set_major_formatter(mdates.ConciseDateFormatter(axes.xaxis.get_major_locator()))
     axes.yaxis.set_major_formatter(
@@ -92,13 +99,13 @@ def draw_map(m: Map) -> Any:  # Any: as above
         )
     for dot in m.dots:
         ink = (
-            "#999999"
+            AWAY_INK
             if not dot.well
-            else "#009e73"
+            else WELL_INK
             if dot.load < BUSY
-            else "#e69f00"
+            else BUSY_INK
             if dot.load < FULL
-            else "#d55e00"
+            else FULL_INK
         )
         axes.scatter(
             [dot.lon],
@@ -122,7 +129,8 @@ def draw_map(m: Map) -> Any:  # Any: as above
         zorder=4,
     )
     marks: list[Dot | Ring] = [*m.dots, *m.rings]
-    for shown, (x, y) in zip(marks, _place_labels(marks, east - west, north - south), strict=True):
+    places = _place_labels(marks, west, east, north - south)
+    for shown, (x, y) in zip(marks, places, strict=True):
         axes.annotate(
             _label_of_dot(shown) if isinstance(shown, Dot) else shown.name,
             (shown.lon, shown.lat),
@@ -143,12 +151,49 @@ def draw_map(m: Map) -> Any:  # Any: as above
     axes.set_title(m.title, fontsize=12, loc="left", fontweight="bold")
     axes.set_xticks([])
     axes.set_yticks([])
-    axes.set_xlabel(
-        "circle: a site and its load; dot: where a lane's events are from; x: no owner"
-        + ("; ring: a hotspot" if m.rings else ""),
+    when = format_minute(m.at_ms) if m.at_ms else ""
+    axes.set_xlabel(" · ".join(filter(None, (m.fleet, when))), fontsize=9)
+    figure.legend(
+        handles=_legend_of_map(m),
+        loc="outside lower center",
+        ncols=3,
         fontsize=7.5,
+        frameon=False,
+        handletextpad=0.4,
+        columnspacing=1.2,
     )
     return figure
+
+
+def _legend_of_map(m: Map) -> list[Line2D]:
+    """What each sign means; only those that are shown."""
+
+    def sign(marker: str, ink: str, words: str, **how: Any) -> Line2D:
+        return Line2D([], [], marker=marker, color=ink, linestyle="none", label=words, **how)
+
+    site = {"markeredgecolor": "black", "markersize": 8}
+    loads = [d.load for d in m.dots if d.well]
+    levels = (
+        (0.0, BUSY, WELL_INK, f"site, load below {BUSY:.0%}"),
+        (BUSY, FULL, BUSY_INK, f"below {FULL:.0%}"),
+        (FULL, math.inf, FULL_INK, f"{FULL:.0%} or more"),
+    )
+    signs = [
+        sign("o", ink, words, **site)
+        for low, high, ink, words in levels
+        if any(low <= load < high for load in loads)
+    ]
+    if any(not d.well for d in m.dots):
+        signs.append(sign("X", AWAY_INK, "no node takes lanes", **site))
+    if any(t.site >= 0 for t in m.threads):
+        way = {"markersize": 5}
+        signs.append(sign(".", INKS[0], "a lane's origin, and its site", **way))
+    if any(t.site < 0 for t in m.threads):
+        signs.append(sign("x", INKS[1], "a lane without owner", markersize=5))
+    if m.rings:
+        ring = {"markerfacecolor": "none", "markersize": 9, "markeredgewidth": 2}
+        signs.append(sign("o", HOT, "a hotspot", **ring))
+    return signs
 
 
 def _label_of_dot(dot: Dot) -> str:
@@ -175,10 +220,11 @@ def _squeeze_at(lat: float) -> float:
 
 
 def _place_labels(
-    dots: Sequence[Dot | Ring], width: float, height: float
+    dots: Sequence[Dot | Ring], west: float, east: float, height: float
 ) -> list[tuple[float, float]]:
     """The place of each label: right of its dot, or left, above or below, wherever it covers the
-    fewest others."""
+    fewest others and stays on the map."""
+    width = east - west
     taken: list[tuple[float, float]] = [(d.lon, d.lat) for d in dots]
     out = []
     for dot in dots:
@@ -190,7 +236,8 @@ def _place_labels(
 
         def crowd(at: tuple[float, float], dot: Dot | Ring = dot) -> int:
             middle = at[0] + math.copysign(0.09 * width, at[0] - dot.lon)
-            return sum(
+            outside = not west + 0.09 * width < middle < east - 0.09 * width
+            return outside + sum(
                 abs(x - middle) < 0.11 * width and abs(y - at[1]) < 0.055 * height
                 for x, y in taken
                 if (x, y) != (dot.lon, dot.lat)

@@ -13,7 +13,13 @@ from agents.core.events import AdHoc, QuestionAsked
 from agents.core.fleet.summary import sample_fleet
 from agents.core.model.charts import Line
 from agents.core.model.forms import FormReply
-from agents.core.operators.charts import Drawn, MapWanted, PlotWanted, plot_from_lines
+from agents.core.operators.charts import (
+    Drawn,
+    MapWanted,
+    PlotWanted,
+    _describe_plot,
+    plot_from_lines,
+)
 from tests.core.world import World
 
 BEN = "ben@d"
@@ -126,14 +132,13 @@ def test_a_plot_says_what_it_shows_and_that_it_has_nothing_to_show(w: World) -> 
         OperatorError, match="Lag of the fleet, last 1h: there is no data for that time"
     ):
         plot_from_lines(wanted, [Line("fleet", (), ()), Line("lane/3", (), ())])
-    plot = plot_from_lines(
-        wanted, [Line("fleet", (1000, 2000, 3000), (5.0, 1200.0, 40.0)), Line("lane/3", (), ())]
-    )
+    at = tuple(wanted.until_ms - back for back in (2000, 1000, 0))
+    plot = plot_from_lines(wanted, [Line("fleet", at, (5.0, 1200.0, 40.0)), Line("lane/3", (), ())])
     assert [x.name for x in plot.lines] == ["the fleet"]
     effects = w.core.handle(
         ev.QueryFinished(sent(ask(w, "!plot lag")).ref, Drawn("http://x/p.png", plot)), w.now
     )
-    assert "the fleet: 40 events now, peak 1,200 (00:00 UTC)" in words(effects)
+    assert "the fleet: 40 events now, peak 1,200 (00:01 UTC)" in words(effects)
 
 
 def test_the_fleet_is_sampled_every_ten_seconds_with_its_nodes_and_lanes(w: World) -> None:
@@ -168,3 +173,39 @@ def test_a_picture_that_takes_longer_than_two_seconds_is_announced_once(w: World
     w.core.handle(ev.QueryFinished(quick, Drawn("https://d/map.png")), w.now)
     w.now_s += 9.0
     assert words(w.core.handle(ev.Tick(), w.now)) == ""
+
+
+def test_a_plot_begins_where_something_is_known_and_has_its_lanes_by_number(w: World) -> None:
+    wanted = sent(ask(w, "!plot lag")).what
+    assert isinstance(wanted, PlotWanted)
+    now = wanted.until_ms
+    known = (now - 600_000, now - 5_000)
+    lines = [Line(name, known, (0.0, 0.0)) for name in ("lane/11", "fleet", "lane/2")]
+    plot = plot_from_lines(wanted, lines)
+    assert [x.name for x in plot.lines] == ["the fleet", "lane 2", "lane 11"]
+    assert (plot.since_ms, plot.until_ms) == (now - 600_000, now)
+    assert plot.title.startswith("Lag of the fleet, last 1h (known since ")
+    whole = (wanted.since_ms + 5_000, now)
+    assert plot_from_lines(wanted, [Line("fleet", whole, (1.0, 2.0))]).since_ms == wanted.since_ms
+
+
+def test_a_figure_that_is_old_is_not_told_as_the_present_one(w: World) -> None:
+    wanted = sent(ask(w, "!plot lag")).what
+    assert isinstance(wanted, PlotWanted)
+    now = wanted.until_ms
+    lines = (
+        Line("fleet", (now - 900_000, now), (7.0, 5.0)),
+        Line("lane/3", (now - 900_000, now - 600_000), (9.0, 4.0)),
+        Line("lane/4", (now - 900_000, now), (0.0, 0.0)),
+    )
+    text = _describe_plot(plot_from_lines(wanted, lines))
+    assert "the fleet: 5 events now, peak 7 (" in text
+    assert "lane 3: 4 events at last (" in text
+    assert "lane 4: 0 events all the time" in text
+
+
+def test_the_map_names_its_fleet_and_its_time(w: World) -> None:
+    w.core.desk.address = "geolane@fleet.example.org"
+    wanted = sent(ask(w, "!map")).what
+    assert isinstance(wanted, MapWanted)
+    assert (wanted.map.fleet, wanted.map.at_ms) == ("example.org", w.now.ms)

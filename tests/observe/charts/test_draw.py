@@ -10,7 +10,7 @@ import pytest
 
 from agents.base.errors import PictureError
 from agents.core.model.charts import Dot, Line, Map, Plot, Ring, Thread
-from agents.observe.charts import Drawing, process
+from agents.observe.charts import Drawing, draw, process
 
 SIZE = (1080, 720)
 
@@ -40,6 +40,31 @@ async def test_a_hotspot_is_a_ring_and_has_its_name() -> None:
     ring = await drawing.draw_png(Map("here", dots, (), (Ring("Dallas, US x6.8", 32.8, -97.0),)))
     assert size(ring) == SIZE
     assert ring != bare
+
+
+def test_a_plot_of_zeros_has_an_axis_from_zero_up() -> None:
+    flat = Plot("Lag", "events", 0, 60_000, (Line("the fleet", (0, 60_000), (0.0, 0.0)),), "d")
+    (axes,) = draw.draw_plot(flat).axes
+    assert axes.get_ylim() == (0, 1)
+    assert [t for t in axes.get_yticks() if 0 <= t <= 1] == [0, 1]
+    assert axes.get_xlabel() == "UTC · d"
+    (line,) = axes.get_lines()
+    assert not line.get_clip_on(), "it is on the axis, and must be seen"
+
+
+def test_a_map_has_its_fleet_its_time_and_what_its_signs_mean() -> None:
+    dots = (Dot("iad", 39.0, -77.5, 0.3, 2, 2), Dot("sfo", 37.7, -122.4, 0.9, 1, 1))
+    threads = (Thread(34.0, -84.0, 0, 5.0),)
+    figure = draw.draw_map(Map("calm", dots, threads, (), "example.org", 1_764_000_000_000))
+    assert figure.axes[0].get_xlabel() == "example.org · 24 Nov 2025, 16:00 UTC"
+    (legend,) = figure.legends
+    said = [text.get_text() for text in legend.get_texts()]
+    assert said == ["site, load below 60%", "85% or more", "a lane's origin, and its site"]
+    gone = (Dot("iad", 39.0, -77.5, 0.0, 1, 0),)
+    lost = (Thread(34.0, -84.0, -1, 0.0),)
+    figure = draw.draw_map(Map("worse", gone, lost, (Ring("Dallas", 32.8, -97.0),)))
+    said = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert said == ["no node takes lanes", "a lane without owner", "a hotspot"]
 
 
 async def test_a_plot_of_one_point_and_of_many_lines_at_once() -> None:
