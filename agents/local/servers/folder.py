@@ -56,18 +56,13 @@ def settings_of_running_stack(account: str) -> Path:
 
 
 def is_in_use(folder: Path) -> bool:
-    """Whether a run holds the folder."""
+    """Whether a run holds the folder, by the process that its lock names: to try the lock might
+    refuse it to a run that starts just then."""
     try:
-        lock = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
+        pid, _, started = (folder / "lock").read_text("ascii", "replace").partition(" ")
     except OSError:
         return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(lock)
-    return False
+    return pid.isdigit() and bool(started) and process_start_time(int(pid)) == started
 
 
 def _others_can_enter(folder: Path) -> bool:
@@ -142,14 +137,14 @@ class RunFolder:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as e:
-            owner = os.read(lock, 20).decode("ascii", "replace").strip()
+            owner = os.read(lock, 40).decode("ascii", "replace").partition(" ")[0]
             os.close(lock)
             raise SettingsError(
                 f"{self.path}: another run is using this folder (process {owner}); stop it, "
                 f"{_ANOTHER}"
             ) from e
         os.ftruncate(lock, 0)
-        os.write(lock, str(os.getpid()).encode())
+        os.write(lock, f"{os.getpid()} {process_start_time(os.getpid())}".encode())
         self._lock = lock
         for sub in (self.secrets, self.settings, self.log, self.pids):
             sub.mkdir(mode=0o700, exist_ok=True)
@@ -162,6 +157,7 @@ class RunFolder:
         trace: TracebackType | None,
     ) -> None:
         if self._lock is not None:
+            os.ftruncate(self._lock, 0)
             os.close(self._lock)
             self._lock = None
 

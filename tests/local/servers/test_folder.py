@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agents.base.errors import SettingsError
-from agents.local.servers.folder import RunFolder, process_start_time
+from agents.local.servers.folder import RunFolder, is_in_use, process_start_time
 
 _AS_ANOTHER = """if True:
     import os, sys
@@ -105,3 +105,16 @@ def test_a_process_that_has_ended_has_no_start_time() -> None:
         child.wait()
         assert process_start_time(child.pid) == ""
     assert process_start_time(os.getpid()) != ""
+
+
+def test_a_folder_is_in_use_while_a_run_holds_it_and_not_after_one_was_killed(
+    tmp_path: Path,
+) -> None:
+    assert not is_in_use(tmp_path / "run")
+    with RunFolder(tmp_path / "run") as held:
+        assert is_in_use(held.path)
+        killed = (held.path / "lock").read_text()
+    assert not is_in_use(held.path)
+    pid, _, started = killed.partition(" ")
+    (held.path / "lock").write_text(f"{pid} {int(started) - 1}")  # the pid is another's now
+    assert not is_in_use(held.path)
