@@ -29,7 +29,7 @@ import org.apache.kafka.streams.errors.StreamsUncaughtExceptionHandler.StreamThr
 /**
  * The router's data plane on Kafka Streams, under the supervision of `geolane router` (docs/router-engines.md). Standard
  * input has the configuration in its first line, then commands, each a line of JSON; its end means that the supervisor is
- * gone, and this process ends at once. Standard output has one line of JSON each second; the log is standard error.
+ * gone, and this process leaves the group and ends within 3 s. Standard output has one line of JSON each second; the log is standard error.
  */
 public final class Main {
   static final int FAILED = 1;
@@ -37,6 +37,7 @@ public final class Main {
   static final int LOST = 4;
   private static final ObjectMapper JSON = new ObjectMapper();
   private static final Duration CLOSE = Duration.ofSeconds(8);
+  private static final Duration ALONE = Duration.ofSeconds(3);
   private static final long FEATURES_S = 10;
 
   private final Config config;
@@ -98,7 +99,14 @@ public final class Main {
     } catch (IOException e) {
       System.err.println("commands: " + e);
     }
-    Runtime.getRuntime().halt(FAILED); // nobody looks after us any more
+    // Nobody looks after us any more: leave the group, so that others need not wait for our session to end.
+    stopped.countDown();
+    try {
+      Thread.sleep(ALONE.toMillis());
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+    }
+    Runtime.getRuntime().halt(FAILED);
   }
 
   /** Kafka Streams' own group protocol (KIP-1071) where the brokers have it, otherwise that of consumers. */
