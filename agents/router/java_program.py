@@ -102,6 +102,9 @@ class JavaProgram:
             f"-Djava.io.tmpdir={folder}",  # h3 unpacks its library there
             "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
             "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.streams.StreamsConfig=error",
+            # The metadata of our offsets are our counts, which it does not understand.
+            "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.streams.processor.internals"
+            ".TopicPartitionMetadata=error",
             "-cp",
             f"{JARS}/*",
             MAIN,

@@ -52,6 +52,7 @@ class StreamsSetup:
                 "unplaced": t.unplaced,
                 "dead": t.dead,
             },
+            "protocol": self.router.group_protocol,
             "mapVersion": self.map_version,
             "sessionMs": self.router.session_ms,
             "maxEventBytes": worker.max_event_bytes,

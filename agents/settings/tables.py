@@ -605,11 +605,20 @@ class Router(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = "python"
     heap_mb: Annotated[int, about("Heap of the Java program.", "MB", ge=128, le=1 << 17)] = 512
+    group_protocol: Annotated[
+        str,
+        choice(
+            "How Kafka Streams shares the raw partitions out. auto: by its own protocol (KIP-1071) "
+            "where the brokers have it; classic: by that of consumers. All routers must agree.",
+            "auto",
+            "classic",
+        ),
+    ] = "auto"
     session_ms: Annotated[
         int,
         about(
-            "How long another router of the group waits for one that is silent, with brokers "
-            "before 4.2; from 4.2 on it is the brokers' group.streams.session.timeout.ms.",
+            "How long other routers wait for one that is silent, with the classic protocol; with "
+            "the other it is the brokers' group.streams.session.timeout.ms.",
             "ms",
             ge=1000,
             le=300_000,

@@ -82,13 +82,15 @@ class Streams:
         self.r, self.maps = r, maps
         self.running: list[Started] = []
 
-    async def start(self, worker: str = "w", topics: Topics | None = None) -> Started:
+    async def start(
+        self, worker: str = "w", topics: Topics | None = None, protocol: str = "auto"
+    ) -> Started:
         """Start one under a new lease of transactional id `worker`, which fences the one before."""
         r = self.r
         topics = topics or r.topics
         boot, tid = r.server.name("boot"), f"{r.topics.raw}-{worker}"
         pid, epoch = await r.makers.make_lease(tid)
-        of_router = settings.Router(heap_mb=256)
+        of_router = settings.Router(heap_mb=256, group_protocol=protocol)
         setup = StreamsSetup(r.kafka, of_router, MAP.version, 1, topics, self.maps)
         engine = StreamsEngine(setup, settings.Worker(max_event_bytes=LIMIT), boot)
         task = asyncio.create_task(engine.run())
@@ -240,14 +242,39 @@ async def test_a_program_that_dies_or_hangs_ends_the_boot(
         assert len(sources) == len(set(sources)) == 40
 
 
+@pytest.mark.parametrize("protocol", ["auto", "classic"])
+async def test_two_share_the_partitions_and_one_dies(
+    kafka_server: KafkaServer, protocol: str
+) -> None:
+    async with streams(kafka_server, raw=4) as s:
+        r = s.r
+        for n in range(4):
+            await r.fill(r.topics.raw, n, [event(i) for i in range(50)])
+        one = await s.start("one", protocol=protocol)
+        await one.until_taken(200)
+        other = await s.start("other", protocol=protocol)
+
+        def numbers(started: Started) -> set[int]:
+            return {part.partition.n for part in started.engine.owned_partitions()}
+
+        await until(lambda: sorted([*numbers(one), *numbers(other)]) == [0, 1, 2, 3], START_S)
+        await until(lambda: len(numbers(one)) == len(numbers(other)) == 2, START_S)
+        os.kill(one.engine.pids[0], signal.SIGKILL)
+        await one.until_lost()
+        for n in range(4):
+            await r.fill(r.topics.raw, n, [event(i) for i in range(50, 100)])
+        await until(lambda: numbers(other) == {0, 1, 2, 3}, START_S)
+        sources = await r.sources(r.topics.lanes, 400)
+        assert len(sources) == len(set(sources)) == 400
+
+
 async def test_drain_leaves_the_group_and_resume_ends_the_boot(kafka_server: KafkaServer) -> None:
     async with streams(kafka_server, raw=1) as s:
         await s.r.fill(s.r.topics.raw, 0, [event(i) for i in range(10)])
         w = await s.start()
         await w.until_taken(10)
         await w.engine.execute_command(DrainCommand(1, w.boot))
-        await until(lambda: not w.engine.pids, 60)
-        assert w.engine.owned_partitions() == []
+        await until(lambda: not (w.engine.pids or w.engine.owned_partitions()), 60)
         assert not w.task.done()
         await w.engine.execute_command(ResumeCommand(1, w.boot))
         assert "resumed" in await w.until_lost()

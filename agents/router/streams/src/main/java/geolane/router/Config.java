@@ -12,6 +12,7 @@ import java.util.Map;
  * @param kafka how the brokers are reached, in Kafka's own keys
  * @param group the consumer group, which is also the application's id
  * @param lease the producer's
+ * @param protocol of the group: `classic`, or `auto` for Kafka Streams' own where the brokers have it
  * @param mapVersion the lane map to use; the topic `lanemap` has it
  * @param unprintable what Python's repr escapes, as ranges
  */
@@ -20,6 +21,7 @@ record Config(
     @JsonProperty(required = true) String group,
     @JsonProperty(required = true) Lease lease,
     @JsonProperty(required = true) Topics topics,
+    @JsonProperty(required = true) String protocol,
     @JsonProperty(required = true) int mapVersion,
     @JsonProperty(required = true) int sessionMs,
     @JsonProperty(required = true) int maxEventBytes,

@@ -35,6 +35,7 @@ public final class Main {
   static final int FAILED = 1;
   /** The lease is lost. (3 is Java's own, when it is out of memory.) */
   static final int LOST = 4;
+  private static final String CLASSIC = "classic";
   private static final ObjectMapper JSON = new ObjectMapper();
   private static final Duration CLOSE = Duration.ofSeconds(8);
   private static final Duration ALONE = Duration.ofSeconds(3);
@@ -111,13 +112,14 @@ public final class Main {
 
   /** Kafka Streams' own group protocol (KIP-1071) where the brokers have it, otherwise that of consumers. */
   private String chooseProtocol() {
+    if (config.protocol().equals(CLASSIC)) return CLASSIC;
     try {
       var features = admin.describeFeatures().featureMetadata().get(FEATURES_S, TimeUnit.SECONDS).finalizedFeatures();
       var version = features.get("streams.version");
-      return version != null && version.maxVersionLevel() >= 1 ? "streams" : "classic";
+      return version != null && version.maxVersionLevel() >= 1 ? "streams" : CLASSIC;
     } catch (Exception e) {
       System.err.println("features: " + e);
-      return "classic";
+      return CLASSIC;
     }
   }
 
@@ -136,7 +138,7 @@ public final class Main {
     p.put(StreamsConfig.ENABLE_METRICS_PUSH_CONFIG, false);
     p.put(StreamsConfig.PROCESSING_EXCEPTION_HANDLER_GLOBAL_ENABLED_CONFIG, true);
     p.put(StreamsConfig.BUFFERED_RECORDS_PER_PARTITION_CONFIG, 5000);
-    if (protocol.equals("classic")) {
+    if (protocol.equals(CLASSIC)) {
       p.put(StreamsConfig.mainConsumerPrefix(ConsumerConfig.SESSION_TIMEOUT_MS_CONFIG), config.sessionMs());
       p.put(StreamsConfig.mainConsumerPrefix(ConsumerConfig.HEARTBEAT_INTERVAL_MS_CONFIG), config.sessionMs() / 3);
     }

@@ -114,7 +114,7 @@ class SortingTest {
     Config.Tuning tuning = new Config.Tuning(100, 5000);
     Config config = new Config(
         Map.of(), "group", new Lease("tid", 1, (short) 0), new Config.Topics("raw", "lanemap", "lanes", "unplaced", "dead"),
-        version, 6000, 1 << 20, 300_000, 1, 1 << 20, 10_000, tuning, folder.toString(), new int[0]);
+        "auto", version, 6000, 1 << 20, 300_000, 1, 1 << 20, 10_000, tuning, folder.toString(), new int[0]);
     Properties properties = new Properties();
     properties.put(StreamsConfig.APPLICATION_ID_CONFIG, "test");
     properties.put(StreamsConfig.BOOTSTRAP_SERVERS_CONFIG, "nowhere:1");
