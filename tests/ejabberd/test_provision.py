@@ -1,8 +1,9 @@
 import asyncio
 from functools import partial
+from typing import Literal
 
 from ejabberd.api import AdminApi
-from ejabberd.provision import add_worker
+from ejabberd.provision import Person, add_person, add_worker
 from tests.ejabberd.client import session
 from tests.fixtures.xmpp import XmppServer
 
@@ -35,3 +36,25 @@ async def test_who_adds_one_worker_at_once_with_another_is_told_that_it_is_there
 
 def _note(told: list[tuple[str, str]], did: str, what: str) -> None:
     told.append((did, what))
+
+
+async def test_an_invitation_with_a_role_changes_it_and_lifts_no_ban(
+    xmpp_server: XmppServer,
+) -> None:
+    name = await xmpp_server.person("member")
+    room = {"name": "ops", "service": f"conference.{xmpp_server.domain}"}
+    api, jid = xmpp_server.server.api, xmpp_server.jid(name)
+
+    async def invited(role: Literal["member", "admin", "owner"], *, change: bool) -> str:
+        told: list[tuple[str, str]] = []
+        person, tell = Person(name, role), partial(_note, told)
+        given = (api, xmpp_server.domain, person, xmpp_server.secrets, tell)
+        await add_person(*given, change_role=change)
+        now = (await api.call("get_room_affiliation", **room, jid=jid))["affiliation"]
+        return f"{told[-1][1]} / {now}"
+
+    assert (await invited("admin", change=False)).endswith("not admin / member")
+    assert (await invited("admin", change=True)).endswith("admin in the room, was member / admin")
+    assert (await invited("member", change=True)).endswith("was admin / member")
+    await api.call("set_room_affiliation", **room, jid=jid, affiliation="outcast")
+    assert (await invited("owner", change=True)).endswith("not owner / outcast")

@@ -7,6 +7,7 @@ import asyncio
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from aiokafka import AIOKafkaProducer
 
 from agents import settings
 from agents.base.errors import LeaseLost
+from agents.cli import dead_letters as cli
 from agents.core.lanes.dead_letters import LetterQuery
 from agents.kafka import dead_letters
 from agents.kafka.connection import client_kwargs
@@ -136,3 +138,18 @@ async def test_a_second_replay_ends_the_first(
     with pytest.raises(LeaseLost, match=r"another replay|outcome unknown"):
         await first
     assert await place.went_back() == Counter(f"events.raw/0/{n}" for n in range(50))
+
+
+async def test_a_dry_run_says_what_would_be_sent_and_sends_nothing(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await place.die(3)
+    monkeypatch.setattr(cli, "DeadLetters", lambda kafka: place.letters())
+    send = partial(cli.replay_letters, place.kafka, ["reason=no_id"], "ana", yes=True)
+    assert await asyncio.to_thread(send, dry_run=True) == cli.DONE
+    assert capsys.readouterr().out == (
+        "3 dead letters: 3 no_id.\nA dry run: nothing was sent back.\n"
+    )
+    assert await place.went_back() == Counter()
+    assert await asyncio.to_thread(send) == cli.DONE
+    assert (await place.went_back()).total() == 3
