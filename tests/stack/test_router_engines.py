@@ -100,8 +100,10 @@ async def test_a_killed_router_takes_java_with_it(two: Running) -> None:
     replay, sending = two.replay(8_000)
     await asyncio.sleep(2)
     [java] = _java_of(router)
+    [folder] = [x.partition("=")[2] for x in java.cmdline() if x.startswith("-Djava.io.tmpdir=")]
     router.send_signal(signal.SIGKILL)
     await two.until(lambda: not java.is_running(), "Java has ended, too", 30)
+    assert not os.path.exists(folder)  # noqa: ASYNC240 - at once
     await two.account(replay, sending)
 
 

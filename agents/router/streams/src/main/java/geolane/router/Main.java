@@ -9,12 +9,16 @@ import java.io.IOException;
 import java.io.InputStreamReader;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.time.Duration;
+import java.util.Comparator;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.Properties;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
+import java.util.stream.Stream;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.consumer.ConsumerConfig;
 import org.apache.kafka.clients.producer.ProducerConfig;
@@ -51,6 +55,7 @@ public final class Main {
   private volatile Config.Tuning tuning;
   private volatile String failure = "";
   private volatile boolean lost;
+  private volatile boolean alone;
 
   private Main(Config config, PrintStream out) {
     this.config = config;
@@ -87,6 +92,7 @@ public final class Main {
     while (!stopped.await(1, TimeUnit.SECONDS)) report();
     streams.close(CloseOptions.timeout(CLOSE).withGroupMembershipOperation(CloseOptions.GroupMembershipOperation.LEAVE_GROUP));
     report();
+    if (alone) deleteFolder();
     return failure.isEmpty() ? 0 : lost ? LOST : FAILED;
   }
 
@@ -101,6 +107,7 @@ public final class Main {
       System.err.println("commands: " + e);
     }
     // Nobody looks after us any more: leave the group, so that others need not wait for our session to end.
+    alone = true;
     stopped.countDown();
     try {
       Thread.sleep(ALONE.toMillis());
@@ -172,6 +179,15 @@ public final class Main {
     Progress.report(report);
     out.println(report);
     out.flush();
+  }
+
+  /** Ours, which otherwise the supervisor removes. */
+  private void deleteFolder() {
+    try (Stream<Path> files = Files.walk(Path.of(config.stateDir()))) {
+      files.sorted(Comparator.reverseOrder()).forEach(file -> file.toFile().delete());
+    } catch (IOException e) {
+      System.err.println("folder: " + e);
+    }
   }
 
   private static boolean isLost(Throwable error) {
