@@ -1,5 +1,6 @@
 // The map: coastlines and view by OpenLayers; the fleet on one canvas, drawn whole at each change, so that nothing flickers. Moves that
 // happen fly over it on a canvas of their own, so that the fleet is not drawn again for each frame of them.
+import { flatten } from "./coast.js";
 import { isNode, laneSign, loadOf, percent, short, signOf } from "./fleet.js";
 
 const ol = window.ol;
@@ -32,7 +33,7 @@ export class FleetMap {
         this.calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
         this.readColours();
         const land = new ol.layer.Vector({
-            source: new ol.source.Vector({ wrapX: false, features: coast ? new ol.format.TopoJSON().readFeatures(coast) : [] }),
+            source: new ol.source.Vector({ wrapX: false, features: coast ? readCoast(coast) : [] }),
             style: () => this.landStyle,
         });
         this.layer = new ol.layer.Layer({ render: (frame) => this.draw(frame) });
@@ -321,6 +322,12 @@ export class FleetMap {
         if (!this.calm && this.flights.some((f) => now - f.at < FLY_MS)) this.fly();
         else if (this.flights.length) this.later = setTimeout(() => this.fly(), 250);
     }
+}
+
+function readCoast(topology) {
+    const features = new ol.format.TopoJSON().readFeatures(topology);
+    for (const feature of features) feature.setGeometry(new ol.geom.MultiPolygon(flatten(feature.getGeometry().getCoordinates())));
+    return features;
 }
 
 function prepare(canvas, width, height, ratio) {

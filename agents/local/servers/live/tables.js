@@ -59,6 +59,7 @@ export class Table {
         this.heads = columns.map(([title], i) => {
             const th = document.createElement("th");
             th.scope = "col";
+            if (columns[i][3] !== "text") th.className = "number";
             const button = document.createElement("button");
             button.type = "button";
             button.textContent = title;
