@@ -26,11 +26,15 @@ FLAGS = [
     "--disable-sync",
 ]
 WAIT_MS = 40_000
+expect.set_options(timeout=WAIT_MS)
 PIXELS = """name => {
     const of = getComputedStyle(document.body).getPropertyValue("--" + name).trim();
     const want = [1, 3, 5].map(i => parseInt(of.slice(i, i + 2), 16));
     const c = document.querySelector("canvas.fleet");
-    const { data } = c.getContext("2d").getImageData(0, 0, c.width, c.height);
+    const sheet = new OffscreenCanvas(c.width, c.height);
+    const copy = sheet.getContext("2d", { willReadFrequently: true });
+    copy.drawImage(c, 0, 0);
+    const { data } = copy.getImageData(0, 0, c.width, c.height);
     let n = 0;
     for (let i = 0; i < data.length; i += 4)
         n += data[i + 3] > 200 && want.every((v, k) => Math.abs(v - data[i + k]) < 12);

@@ -37,7 +37,7 @@ login.addEventListener("submit", (event) => {
         item: take,
         bad: (why) => fleet.noteBad(why),
         online,
-        waiting: (why, ms) => (waiting = `The connection was lost (${why}). Connecting again in ${Math.ceil(ms / 1000)} s ...`),
+        waiting: (why, ms) => (waiting = `The connection was lost (${why.replace(/\.$/, "")}). Connecting again in ${Math.ceil(ms / 1000)} s ...`),
         refused,
         ended: () => location.reload(), // nothing of this session stays
     });
@@ -136,7 +136,7 @@ function drawState(now) {
     else if (silent === null) say("Nothing heard yet: does a coordinator lead?");
     else if (silent > STALE_MS) say("Connected, but nothing is heard: does a coordinator lead?");
     else say(`Live as ${session.jid}`);
-    write($("#old"), silent !== null && silent > STALE_MS ? `These figures are old: ${heard}.` : "");
+    write($("#old"), silent !== null && (waiting || silent > STALE_MS) ? `These figures are old: ${heard}.` : "");
 }
 
 function drawFigures() {
