@@ -24,11 +24,11 @@ export const lanesColumns = (roadOf) => [
     ["events/s", (l) => l.rate, (l) => format(l.rate)],
     ["lag", (l) => l.lag, (l) => format(l.lag)],
     ["p99, ms", (l) => l.p99, (l) => format(l.p99)],
-    ["roads", (l) => roadOf(l)?.index ?? 0, (l) => roadText(roadOf(l)), "text"],
+    ["road time", (l) => roadOf(l)?.index ?? 0, (l) => roadText(roadOf(l)), "text"],
 ];
 
 function roadText(road) {
-    return road ? `${road.index.toFixed(2)} times the usual time, ${road.live ? "live" : "typical"} (${road.provider})` : "not known";
+    return road ? `${road.index.toFixed(2)} (${road.provider}, ${road.live ? "live" : "typical"})` : "";
 }
 
 export const HOTSPOTS = [
