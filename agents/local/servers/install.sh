@@ -186,7 +186,7 @@ if [ ! -e "$chat" ]; then
   touch "$chat"
 fi
 if [ ! -e "$live" ]; then
-  say "the live page's libraries and coastlines (8 MB), into .local/live"
+  say "the live page's libraries and coastlines (6 MB), into .local/live"
   rm -rf .local/live
   sums=$live_sums
   bring strophe.js .local/live/strophe.js LICENSE.txt dist/strophe.esm.js
