@@ -18,7 +18,8 @@ const TABLES_MS = 1_000;
 const LEGEND = [["ok", "at work"], ["busy", "over 60 %"], ["heavy", "over 85 %"], ["idle", "idle"], ["away", "draining"], ["unwell", "unwell"], ["gone", "gone"]];
 const LINES = [["ok", "lane"], ["moving", "moving"], ["behind", "more than 10 s behind"], ["still", "stands still"]];
 
-let session, fleet, map, charts, commands, tables, dirty;
+let session, fleet, map, charts, commands, tables;
+const stale = { map: false, tables: false }; // what has to be drawn again
 let waiting = null; // what is said while there is no connection
 let tablesAt = 0;
 
@@ -66,7 +67,7 @@ function online() {
         $("#map").focus({ preventScroll: true });
     }
     offer();
-    dirty = true;
+    stale.map = stale.tables = true;
 }
 
 async function offer() {
@@ -76,14 +77,14 @@ async function offer() {
         if (!("condition" in e)) throw e;
         setTimeout(() => session && !waiting && offer(), 5_000); // no coordinator leads yet
     }
-    dirty = true;
+    stale.map = stale.tables = true;
 }
 
 // ---- what comes in ----
 
 function take(item, ageMs) {
     const told = fleet.take(item, Date.now(), ageMs);
-    dirty = true;
+    stale.map = stale.tables = true;
     if (!told) return;
     if (!ageMs && told.moves.length) map.launch(told.moves);
     const list = $("#news ol");
@@ -113,18 +114,23 @@ function draw() {
     if (!session) return;
     const now = Date.now();
     drawState(now);
-    if (!dirty || live.hidden || document.hidden) return;
-    dirty = false;
-    drawFigures(now);
-    drawBindings();
-    drawPicked();
-    map.update(fleet, now);
-    if (now - tablesAt < TABLES_MS) return void (dirty = true);
+    if (live.hidden || document.hidden) return;
+    if (stale.map) return drawMap(now);
+    if (!stale.tables || now - tablesAt < TABLES_MS) return; // in a turn of their own, so that no turn is long
+    stale.tables = false;
     tablesAt = now;
     charts.update(fleet.series);
     tables.workers.update([...fleet.workers.rows.values()], now);
     tables.lanes.update([...fleet.lanes.rows.values()], now);
     tables.hotspots.update(fleet.openHotspots(now), now);
+}
+
+function drawMap(now) {
+    stale.map = false;
+    drawFigures(now);
+    drawBindings();
+    drawPicked();
+    map.update(fleet, now);
 }
 
 function drawState(now) {
