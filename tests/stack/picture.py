@@ -88,7 +88,7 @@ async def take_live_pages(stack: Stack, browser: Browser, docs: Path) -> None:
     assert stack.servers.live is not None
     word = read_secret(str(stack.folder.secrets / "operator"))
     context = await browser.new_context(
-        color_scheme="dark", viewport={"width": 1400, "height": 900}
+        color_scheme="dark", viewport={"width": 1400, "height": 1200}
     )
     live = LivePage(await context.new_page(), stack.servers.live)
     await live.open()
