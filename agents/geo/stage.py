@@ -131,17 +131,17 @@ class GeoStage:
                     flaw = Rejected(Reason.UNKNOWN_PLACE, f"{event.place[:60]!r}: {answer}")
                 else:
                     place = answer
-            flaw = flaw or self._send_back(r, place, out)
+            flaw = flaw or self._send_back(n, r, place, out)
             if flaw is None:
                 tally.out += 1
             else:
-                self._add_dead_letter(r, flaw, out)
+                self._add_dead_letter(n, r, flaw, out)
                 tally.dead += 1
         return tally
 
-    def _add_dead_letter(self, r: Any, flaw: Rejected, out: Outbox) -> None:
-        src, *others = _headers(r)
-        at = (UNPLACED_AT, f"{r.partition}/{r.offset}".encode())
+    def _add_dead_letter(self, n: int, r: Any, flaw: Rejected, out: Outbox) -> None:
+        src, *others = self._headers(n, r)
+        at = (UNPLACED_AT, f"{n}/{r.offset}".encode())
         headers = [src, at, *(h for h in others if h[0] not in (RAW_KEY, PLACED, UNPLACED_AT))]
         out.add_dead_letter(
             _raw_key(r), r.value, headers, flaw.reason, flaw.detail, self._topics.dead
@@ -166,11 +166,12 @@ class GeoStage:
             "checks the provider"
         )
 
-    def _send_back(self, r: Any, place: Place | None, out: Outbox) -> Rejected | None:
+    def _send_back(self, n: int, r: Any, place: Place | None, out: Outbox) -> Rejected | None:
         """Send the event to events.raw, to the partition that it came from; without `place` it has
         coordinates of its own. Returns why that cannot be done."""
         value, raw = r.value, self._topics.raw
-        headers = [h for h in _headers(r) if h[0] not in OURS or h[0] in _KEPT or h[0] == SRC]
+        known = self._headers(n, r)
+        headers = [h for h in known if h[0] not in OURS or h[0] in _KEPT or h[0] == SRC]
         if place is not None:
             try:
                 value = fill_origin(value, place)
@@ -189,6 +190,16 @@ class GeoStage:
         topic, _, n = src.rpartition(b"/")[0].rpartition(b"/")
         return int(n) % self._raw_partitions if topic == self._topics.raw.encode() else 0
 
+    def _headers(self, n: int, r: Any) -> list[tuple[str, bytes | None]]:
+        """The headers of a record of partition `n`. The first is its source: the one that it has,
+        or else where it is."""
+        own = next(
+            (x for name, content in r.headers if name == SRC and (x := parse_source(content))), ""
+        )
+        src = own or f"{self._topics.unplaced}/{n}/{r.offset}"
+        theirs = [h for h in r.headers if h[0] != SRC and type(h[0]) is not Unread]
+        return [(SRC, src.encode()), *theirs]
+
 
 def _place_of(read: Read) -> str:
     """The place to look up; empty if there is none."""
@@ -200,13 +211,3 @@ def _raw_key(r: Any) -> bytes | None:
     """The key that the event had in events.raw, as far as it is known."""
     own: bytes | None = r.key
     return next((v for name, v in reversed(r.headers) if name == RAW_KEY and v is not None), own)
-
-
-def _headers(r: Any) -> list[tuple[str, bytes | None]]:
-    """Its headers, the first of which is its source: the one that it has, or else where it is."""
-    own = next(
-        (x for name, content in r.headers if name == SRC and (x := parse_source(content))), ""
-    )
-    src = own or f"{r.topic}/{r.partition}/{r.offset}"
-    theirs = [h for h in r.headers if h[0] != SRC and type(h[0]) is not Unread]
-    return [(SRC, src.encode()), *theirs]

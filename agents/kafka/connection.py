@@ -25,11 +25,12 @@ from agents.base.errors import (
     system_reason,
 )
 from agents.base.tls import verifying_context
-from agents.kafka import foreign, sockets
+from agents.kafka import fetched, foreign, sockets
 
 T = TypeVar("T")
 
 foreign.install_batch_reader()
+fetched.install()
 sockets.install()
 
 PAUSE_S = 0.005

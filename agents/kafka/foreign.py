@@ -15,7 +15,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import cramjam
@@ -34,6 +34,7 @@ _LENGTH, _MAGIC, _ATTRIBUTES = 8, 16, 21
 _CODEC, _APPEND_TIME = 0x07, 0x08
 _GZIP, _SNAPPY, _LZ4, _ZSTD = 1, 2, 3, 4
 _XERIAL = b"\x82SNAPPY\x00"
+_SOME = 500
 
 
 class _Broken(Exception):
@@ -76,16 +77,20 @@ class FetchedBatches:
         (length,) = struct.unpack_from(">i", self._data, self._at + _LENGTH)
         begin, self._at = self._at, self._at + 12 + length
         batch = self._inner.next_batch()
-        if batch is None or self._data[begin + _MAGIC] < 2:
-            return batch
-        return _Batch(batch, memoryview(self._data)[begin : self._at])
+        if batch is None:
+            return None
+        is_legacy = self._data[begin + _MAGIC] < 2
+        return _Batch(batch, None if is_legacy else memoryview(self._data)[begin : self._at])
 
 
 class _Batch:
-    """One batch. Everything but its records comes from aiokafka."""
+    """One batch. Everything but its records comes from aiokafka. `data`: None for a batch of the
+    formats before 2, which aiokafka alone reads."""
 
-    def __init__(self, inner: Any, data: memoryview) -> None:
+    def __init__(self, inner: Any, data: memoryview | None) -> None:
         self._inner, self._data = inner, data
+        self._records: Iterator[Any] | None = None
+        self._taken = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
@@ -94,16 +99,27 @@ class _Batch:
         return next(self._inner)
 
     def __iter__(self) -> Iterator[Any]:
-        """Uses aiokafka's fast reader up to the first record that it cannot read, and ours after
-        it."""
-        done = 0
+        while some := self.take_records(_SOME):
+            yield from some
+
+    def take_records(self, most: int) -> list[Any]:
+        """The next records, fewer than `most` only at the end. Uses aiokafka's fast reader up to
+        the first record that it cannot read, and ours after it."""
         try:
-            opened = _decompress_batch(self._data)
-            for record in self._inner if opened is None else DefaultRecordBatch(opened):
-                yield record
-                done += 1
+            if self._records is None:
+                self._records = chain(self._open())  # aiokafka's own `iter` can be called once
+            got = list(islice(self._records, most))
         except _FAULTS:
-            yield from islice(_decode_records(self._data), done, None)
+            if self._data is None:
+                raise
+            self._records = islice(_decode_records(self._data), self._taken, None)
+            got = list(islice(self._records, most))
+        self._taken += len(got)
+        return got
+
+    def _open(self) -> Any:
+        opened = None if self._data is None else _decompress_batch(self._data)
+        return self._inner if opened is None else DefaultRecordBatch(opened)
 
 
 def _decompress_batch(data: memoryview) -> bytes | None:

@@ -65,6 +65,7 @@ class NodeStage:
     ) -> None:
         topics = topics or Topics()
         self.topic, self.group = f"{MAIN}/{topics.lanes}", topics.node_group
+        self._lanes = topics.lanes
         self._clean, self._dead = self.outputs = topics.clean, topics.dead
         self._runner, self._timeout_s = runner, timeout_s
         self._limit = limit
@@ -106,7 +107,7 @@ class NodeStage:
         if lane is None:
             return None
         n, records = lane
-        inputs = [record_from_kafka(r) for r in records]
+        inputs = [record_from_kafka(r, self._lanes, n) for r in records]
         flaws: Flaws = ()
         fit = [x for x in inputs if isinstance(x, Record)]
         if len(fit) < len(inputs):
@@ -227,9 +228,10 @@ def _headers_with_lane(headers: Any, n: int) -> list[tuple[str, bytes | None]]:
     return [*(h for h in headers if h[0] != LANE), (LANE, b"%d" % n)]
 
 
-def record_from_kafka(r: Any) -> Record | Rejected:
-    """A record of `events.lanes` as a pipeline sees it (Any: aiokafka has no types). Rejected if
-    the pipeline must not receive it, which another program than a router has written."""
+def record_from_kafka(r: Any, topic: str, n: int) -> Record | Rejected:
+    """A record of partition `n` of `topic` as a pipeline sees it (Any: aiokafka has no types).
+    Rejected if the pipeline must not receive it, which another program than a router has
+    written."""
     h = r.headers
     if len(h) == 5 and (h[0][0], h[2][0], h[3][0], h[4][0]) == _ROUTERS and r.value is not None:
         with suppress(ValueError, AttributeError, TypeError):  # not a router's content after all
@@ -238,13 +240,13 @@ def record_from_kafka(r: Any) -> Record | Rejected:
         return flaw
     if r.value is None:
         return Rejected(Reason.NOT_JSON, "no value (a tombstone)")
-    return _record_from_headers(r)
+    return _record_from_headers(r, topic, n)
 
 
-def _record_from_headers(r: Any) -> Record:
+def _record_from_headers(r: Any, topic: str, n: int) -> Record:
     """As `record_from_kafka`, for a record that any program may have written."""
     found = {name: content for name, content in r.headers if content is not None}
-    src = parse_source(found.get(SRC)) or f"{r.topic}/{r.partition}/{r.offset}"
+    src = parse_source(found.get(SRC)) or f"{topic}/{n}/{r.offset}"
     cell = found.get(CELL, b"")[:20].decode("ascii", "replace")
     return Record(r.key, r.value, src, parse_number(found.get(TS), r.timestamp), cell)
 

@@ -69,7 +69,7 @@ class RouterStage:
         max_bytes, future_limit_ms, version = self._max_bytes, self._future_limit_ms, self._version
         lanes, unplaced, dead = self._topics.lanes, self._topics.unplaced, self._topics.dead
         place, add, arrivals = self._map.locate_event, out.add_record, tally.arrivals
-        prefix = f"{records[0].topic}/{n}/" if records else ""
+        prefix = f"{self._topics.raw}/{n}/"
         limited = out.has_limit(lanes) or out.has_limit(unplaced)
         for r in records:
             key, value = r.key, r.value

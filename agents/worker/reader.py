@@ -19,6 +19,7 @@ from aiokafka import TopicPartition
 from agents import settings
 from agents.core.model.topology import Partition
 from agents.kafka.connection import make_committed_reader, stop_client, to_geolane_error
+from agents.kafka.fetched import take_evenly
 from agents.worker.fetches import BoundedFetches
 
 FETCH_BYTES = 8 << 20
@@ -31,7 +32,7 @@ CORRUPT_TIMES = 5
 """The partition stops at this many wrong checksums in a row. Fewer are retried, since the network
 may be the cause."""
 _PARTITION = re.compile(r"partition=([0-9]+)\)")
-_POLL_MS = 25
+_POLL_S = 0.025
 _START_BOUND_S = 10.0
 _STOP_BOUND_S = 3.0
 _LOOK_BOUND_S = 5.0
@@ -129,7 +130,7 @@ class Reader:
         found: dict[int, list[Any]] = {}
         room, size = full_at, 0
         while True:
-            got = await self._fetch_records(0 if found else _POLL_MS, room)
+            got = await self._fetch_records(0.0 if found else _POLL_S, room)
             for tp, records in got.items():
                 found.setdefault(tp.partition, []).extend(records)
                 room -= len(records)
@@ -140,15 +141,15 @@ class Reader:
             if (wait_s <= 0 and not busy) or room <= 0 or size >= max_bytes or stop():
                 return found
             if found and not got:
-                pause_s = min(wait_s, _POLL_MS / 1000) if wait_s > 0 else _POLL_MS / 1000
+                pause_s = min(wait_s, _POLL_S) if wait_s > 0 else _POLL_S
                 if under_way is not None and busy:
                     await asyncio.wait({under_way}, timeout=pause_s)
                 else:
                     await asyncio.sleep(pause_s)
 
-    async def _fetch_records(self, timeout_ms: int, most: int) -> dict[Any, list[Any]]:
+    async def _fetch_records(self, timeout_s: float, most: int) -> dict[Any, list[Any]]:
         try:
-            taken = await self._take_evenly(timeout_ms, most)
+            taken = await take_evenly(self._consumer, most, timeout_s)
         except kafka_errors.OffsetOutOfRangeError as e:
             tp, offset = next(iter(e.args[0].items()))
             raise Unreadable(
@@ -174,25 +175,6 @@ class Reader:
         if taken:
             self._corrupt = 0
         return taken
-
-    async def _take_evenly(self, timeout_ms: int, most: int) -> dict[Any, list[Any]]:
-        """Up to `most` records, an even share of each partition that has some. A batch of a few
-        partitions would have two record batches for each, which pass one after the other: one more
-        round trip."""
-        # One record, since only the wait is wanted: aiokafka takes a whole partition first.
-        taken: dict[Any, list[Any]] = await self._consumer.getmany(
-            timeout_ms=timeout_ms, max_records=1
-        )
-        left = most - len(taken)
-        while left > 0 and (buffered := tuple(self._consumer._fetcher._records)):
-            share = -(-left // len(buffered))
-            for tp in buffered:
-                got = await self._consumer.getmany(tp, max_records=min(share, left))
-                taken.setdefault(tp, []).extend(got.get(tp, ()))
-                left -= len(got.get(tp, ()))
-                if left <= 0:
-                    break
-        return {tp: records for tp, records in taken.items() if records}
 
     async def _explain_out_of_range(self, tp: Any, offset: int) -> str:
         """Why the log does not have that offset, as a text."""
