@@ -21,11 +21,11 @@ from typing import Any
 import cramjam
 from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
-from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecordBatch, _DefaultRecordBatchBuilderPy
 from aiokafka.record.memory_records import MemoryRecords
 
 from agents.core.lanes.records import BadName, Headers, Unread
+from agents.kafka.batches import RecordBatch
 
 MAX_OPENED_BYTES = 128 << 20
 """Limit of a decompressed batch: 16 times the largest batch that our topics take."""
@@ -257,14 +257,14 @@ def _decode_varint(body: memoryview, at: int) -> tuple[int, int]:
             raise _Broken("a number of more than 64 bits")
 
 
-class AnyNames(BatchBuilder):  # type: ignore[misc]  # aiokafka has no types
+class AnyNames(RecordBatch):
     """A transactional batch whose records may have a `BadName` among their headers.
 
     aiokafka's fast builder takes UTF-8 only; its Python builder takes whatever bytes `encode`
     returns."""
 
     def __init__(self, max_bytes: int) -> None:
-        super().__init__(max_bytes, 0, is_transactional=1)
+        super().__init__(max_bytes)
         self._builder: Any = _DefaultRecordBatchBuilderPy(2, 0, 1, -1, -1, 0, max_bytes)
 
     def _set_producer_state(

@@ -31,6 +31,7 @@ from agents import settings
 from agents.base.errors import LeaseLost
 from agents.core.model.messages import LeaseCommand
 from agents.core.model.topology import Partition
+from agents.kafka.batches import RecordBatch
 from agents.kafka.broker_clock import BrokerClock
 from agents.kafka.connection import NOT_YET, PAUSE_S, describe_error, to_geolane_error
 from agents.kafka.foreign import AnyNames
@@ -106,12 +107,10 @@ class LeasedProducer:
                 async with asyncio.timeout(1):
                     await self._producer.client.close()
 
-    def new_batch(self, *, any_names: bool = False) -> Any:
+    def new_batch(self, *, any_names: bool = False) -> RecordBatch:
         """An empty batch of up to 1 MiB (or one larger record); its `append` returns None when it
         is full. May be called in any thread. `any_names`: takes headers with a BadName, slower."""
-        if any_names:
-            return AnyNames(MAX_BATCH_BYTES)
-        return self._producer.create_batch()
+        return AnyNames(MAX_BATCH_BYTES) if any_names else RecordBatch(MAX_BATCH_BYTES)
 
     async def send_transaction(
         self, batches: Batches, offsets: Mapping[Partition, tuple[int, str]], group: str

@@ -18,6 +18,8 @@ PipelineAnswer = Record | None | list[Record]
 Pipeline = Callable[[list[Record]], Sequence[PipelineAnswer]]
 Columns = tuple[list[bytes | None], list[bytes], list[str], list[int], list[str]]
 """The fields of records: key, value, src, ts_ms, cell."""
+Row = tuple[bytes | None, bytes, str, int, str]
+"""The same of one record."""
 
 POISONED_AT = 100
 """This many failures in a row stop the lane: a broken pipeline must not make dead letters of a
@@ -90,6 +92,11 @@ def columns_from_records(records: Sequence[Record]) -> Columns:
         [r.ts_ms for r in records],
         [r.cell for r in records],
     )
+
+
+def columns_from_rows(rows: Sequence[Row]) -> Columns:
+    key, value, src, ts_ms, cell = map(list, zip(*rows, strict=True)) if rows else ([],) * 5
+    return key, value, src, ts_ms, cell
 
 
 def call_pipeline(pipeline: Pipeline, columns: Columns) -> Answers:

@@ -6,9 +6,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from agents.core.lanes.records import (
     CELL,
@@ -19,7 +18,6 @@ from agents.core.lanes.records import (
     SRC,
     TS,
     Reason,
-    Record,
     Rejected,
     Unread,
     find_bad_header,
@@ -27,7 +25,8 @@ from agents.core.lanes.records import (
     parse_source,
 )
 from agents.core.model.topology import MAIN
-from agents.node.contract import FAILED, FILTERED, ONE, Answers, columns_from_records
+from agents.kafka.batches import NewRecord
+from agents.node.contract import FAILED, FILTERED, ONE, Answers, Row, columns_from_rows
 from agents.node.part import Calls, Failures, Part
 from agents.node.runner import Runner
 from agents.worker.stage import Inputs, Outbox, Tally, Topics, record_size, sample_records
@@ -107,16 +106,17 @@ class NodeStage:
         if lane is None:
             return None
         n, records = lane
-        inputs = [record_from_kafka(r, self._lanes, n) for r in records]
-        flaws: Flaws = ()
-        fit = [x for x in inputs if isinstance(x, Record)]
-        if len(fit) < len(inputs):
-            both = list(zip(records, inputs, strict=True))
-            flaws = [(r, x) for r, x in both if isinstance(x, Rejected)]
-            records = [r for r, x in both if isinstance(x, Record)]
+        rows = [row_from_kafka(r, self._lanes, n) for r in records]
+        flaws: Flaws = [
+            (r, row) for r, row in zip(records, rows, strict=True) if type(row) is Rejected
+        ]
+        if flaws:
+            both = zip(records, rows, strict=True)
+            records = [r for r, row in both if type(row) is not Rejected]
+            rows = [row for row in rows if type(row) is not Rejected]
         part = Part(
             self._runner,
-            columns_from_records(fit),
+            columns_from_rows(cast(list[Row], rows)),
             self._failures.get(n, Failures()),
             self._calls,
             self._timeout_s,
@@ -148,7 +148,7 @@ class NodeStage:
         tally = Tally(
             raw_ms=[header_int(r, RAW_MS, 1, r.timestamp) for r in sample_records(records)]
         )
-        limit, clean, add = self._limit, self._clean, out.add_record
+        limit, clean, outputs = self._limit, self._clean, list[NewRecord]()
         limited = out.has_limit(clean)
         came, errors = zip(answers.keys, answers.values, strict=True), iter(answers.errors)
         for r, kind in zip(records, answers.kinds, strict=True):
@@ -156,10 +156,10 @@ class NodeStage:
                 key, value = next(came)
                 if len(value) + (len(key) if key else 0) > limit:
                     self._add_too_large(n, r, self._describe_excess(value), out, tally)
-                elif limited and (why := out.explain_refusal(clean, key, value, list(r.headers))):
+                elif limited and (why := out.explain_refusal(clean, key, value, r.headers)):
                     self._add_too_large(n, r, why, out, tally)
                 else:
-                    add(clean, n, key, value, list(r.headers))
+                    outputs.append((key, value, r.headers))
                     tally.out += 1
             elif kind == FILTERED:
                 tally.filtered += 1
@@ -174,10 +174,11 @@ class NodeStage:
                 )
                 tally.dead += 1
             else:
-                self._add_several_outputs(n, r, kind, came, out, tally)
+                outputs += self._make_several_outputs(n, r, kind, came, out, tally)
+        out.add_records(clean, n, outputs)
         return tally
 
-    def _add_several_outputs(
+    def _make_several_outputs(
         self,
         n: int,
         r: Any,
@@ -185,17 +186,20 @@ class NodeStage:
         came: Iterator[tuple[bytes | None, bytes]],
         out: Outbox,
         tally: Tally,
-    ) -> None:
+    ) -> list[NewRecord]:
+        """The outputs of a record that yielded `count` of them; none if it is a dead letter, since
+        one of them is too large."""
+        outputs: list[NewRecord] = []
         several = [next(came) for _ in range(count)]
-        headers = [[*r.headers, (PART, b"%d/%d" % (i, count))] for i in range(count)]
-        for (key, value), with_part in zip(several, headers, strict=True):
+        for i, (key, value) in enumerate(several):
+            with_part = [*r.headers, (PART, b"%d/%d" % (i, count))]
             over = self._describe_excess(value) if record_size(key, value, ()) > self._limit else ""
             if why := over or out.explain_refusal(self._clean, key, value, with_part):
                 self._add_too_large(n, r, why, out, tally)
-                return
-        for (key, value), with_part in zip(several, headers, strict=True):
-            out.add_record(self._clean, n, key, value, with_part)
+                return []
+            outputs.append((key, value, with_part))
         tally.out += 1
+        return outputs
 
     def _describe_excess(self, value: bytes) -> str:
         return f"the pipeline's value has {len(value)} bytes, the limit is {self._limit}"
@@ -228,27 +232,29 @@ def _headers_with_lane(headers: Any, n: int) -> list[tuple[str, bytes | None]]:
     return [*(h for h in headers if h[0] != LANE), (LANE, b"%d" % n)]
 
 
-def record_from_kafka(r: Any, topic: str, n: int) -> Record | Rejected:
+def row_from_kafka(r: Any, topic: str, n: int) -> Row | Rejected:
     """A record of partition `n` of `topic` as a pipeline sees it (Any: aiokafka has no types).
     Rejected if the pipeline must not receive it, which another program than a router has
     written."""
     h = r.headers
     if len(h) == 5 and (h[0][0], h[2][0], h[3][0], h[4][0]) == _ROUTERS and r.value is not None:
-        with suppress(ValueError, AttributeError, TypeError):  # not a router's content after all
-            return Record(r.key, r.value, h[0][1].decode(), int(h[3][1][:18]), h[2][1].decode())
+        try:
+            return r.key, r.value, h[0][1].decode(), int(h[3][1][:18]), h[2][1].decode()
+        except (ValueError, AttributeError, TypeError):
+            pass  # not a router's content after all
     if (flaw := find_bad_header(h)) is not None:
         return flaw
     if r.value is None:
         return Rejected(Reason.NOT_JSON, "no value (a tombstone)")
-    return _record_from_headers(r, topic, n)
+    return _row_from_headers(r, topic, n)
 
 
-def _record_from_headers(r: Any, topic: str, n: int) -> Record:
-    """As `record_from_kafka`, for a record that any program may have written."""
+def _row_from_headers(r: Any, topic: str, n: int) -> Row:
+    """As `row_from_kafka`, for a record that any program may have written."""
     found = {name: content for name, content in r.headers if content is not None}
     src = parse_source(found.get(SRC)) or f"{topic}/{n}/{r.offset}"
     cell = found.get(CELL, b"")[:20].decode("ascii", "replace")
-    return Record(r.key, r.value, src, parse_number(found.get(TS), r.timestamp), cell)
+    return r.key, r.value, src, parse_number(found.get(TS), r.timestamp), cell
 
 
 def header_int(r: Any, name: str, at: int, otherwise: int) -> int:

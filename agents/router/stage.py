@@ -3,6 +3,7 @@ letters (DESIGN 3)."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,6 +29,7 @@ from agents.core.lanes.records import (
     parse_source,
 )
 from agents.core.model.topology import MAIN
+from agents.kafka.batches import NewRecord
 from agents.worker.stage import Inputs, Outbox, Tally, Topics, record_size, sample_records
 
 _DROPPED = OURS - {REPLAYS, DIED, PLACED}
@@ -68,7 +70,8 @@ class RouterStage:
         tally, out.of = Tally(raw_ms=[r.timestamp for r in sample_records(records)]), n
         max_bytes, future_limit_ms, version = self._max_bytes, self._future_limit_ms, self._version
         lanes, unplaced, dead = self._topics.lanes, self._topics.unplaced, self._topics.dead
-        place, add, arrivals = self._map.locate_event, out.add_record, tally.arrivals
+        place = self._map.locate_event
+        found: defaultdict[tuple[str, int], list[NewRecord]] = defaultdict(list)
         prefix = f"{self._topics.raw}/{n}/"
         limited = out.has_limit(lanes) or out.has_limit(unplaced)
         for r in records:
@@ -134,10 +137,12 @@ class RouterStage:
                 )
                 tally.dead += 1
                 continue
-            add(to, lane, lane_key, value, headers)
+            found[to, lane].append((lane_key, value, headers))
+        for (to, lane), some in found.items():
+            out.add_records(to, lane, some)
+            tally.out += len(some)
             if to is lanes:
-                arrivals[lane] += 1
-            tally.out += 1
+                tally.arrivals[lane] = len(some)
         return tally
 
 

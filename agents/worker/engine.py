@@ -347,7 +347,7 @@ class Engine(WorkerEngine):
                 now_ms,
             )
         parts = (
-            await self._stage_records(got, ends, producer, thread, tasks)
+            await self._stage_records(got, ends, reader.gathered_bytes, producer, thread, tasks)
             if got
             else _Staged([], [])
         )
@@ -367,6 +367,7 @@ class Engine(WorkerEngine):
         self,
         got: dict[int, list[Any]],
         ends: dict[int, int],
+        size: int,
         producer: LeasedProducer,
         thread: WorkThread,
         tasks: asyncio.TaskGroup,
@@ -376,7 +377,6 @@ class Engine(WorkerEngine):
         def process_records() -> list[tuple[int, Tally]]:
             return self._stage.process_batch(got, outbox)
 
-        size = sum(len(r.value) for records in got.values() for r in records if r.value is not None)
         staged = _Staged([outbox], [], size)
         self._busy_at = time.monotonic()
         try:

@@ -83,6 +83,8 @@ class Reader:
             retry_backoff_ms=50,
         )
         self._fetches = BoundedFetches(self._consumer._client, FETCH_BYTES, rtt_ms_to)
+        self.gathered_bytes = 0
+        """Of the values that `gather_records` has returned last."""
         self._assigned: frozenset[int] = frozenset()
         self._corrupt = 0
 
@@ -128,17 +130,18 @@ class Reader:
         Raises Unreadable, KafkaUnavailable, KafkaError; call `assign_partitions` again after an
         error."""
         found: dict[int, list[Any]] = {}
-        room, size = full_at, 0
+        room, self.gathered_bytes = full_at, 0
         while True:
             got = await self._fetch_records(0.0 if found else _POLL_S, room)
             for tp, records in got.items():
                 found.setdefault(tp.partition, []).extend(records)
                 room -= len(records)
-                size += sum(len(r.value) for r in records if r.value is not None)
+                self.gathered_bytes += sum(len(r.value) for r in records if r.value is not None)
             wait_s = (due if found else until) - time.monotonic()
             # What arrives during a transaction would otherwise wait for one more.
             busy = bool(found) and under_way is not None and not under_way.done()
-            if (wait_s <= 0 and not busy) or room <= 0 or size >= max_bytes or stop():
+            full = room <= 0 or self.gathered_bytes >= max_bytes
+            if (wait_s <= 0 and not busy) or full or stop():
                 return found
             if found and not got:
                 pause_s = min(wait_s, _POLL_S) if wait_s > 0 else _POLL_S

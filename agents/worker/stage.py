@@ -21,12 +21,14 @@ from agents.core.model.topology import (
     TOPIC_UNPLACED,
     WorkerKind,
 )
+from agents.kafka.batches import NewRecord
 from agents.kafka.foreign import has_bad_name
 from agents.kafka.topics import MAX_DEAD_BYTES
 from agents.worker.limits import Limit
 
 Inputs = Sequence[Any]
-"""aiokafka ConsumerRecords of one partition, in order (Any: aiokafka has no types)."""
+"""Records of one partition, in order, with offset, timestamp, key, value and headers (Any: aiokafka
+has no types)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +173,7 @@ class Outbox:
         return topic in self._limits
 
     def explain_refusal(
-        self, topic: str, key: bytes | None, value: bytes | None, headers: list[Any]
+        self, topic: str, key: bytes | None, value: bytes | None, headers: Headers
     ) -> str:
         """Why the topic would refuse this record; empty if it takes it."""
         limit = self._limits.get(topic)
@@ -184,7 +186,7 @@ class Outbox:
         return f"{size:,} bytes for {topic}, which takes {limit.record:,} (max.message.bytes)"
 
     def add_record(
-        self, topic: str, n: int, key: bytes | None, value: bytes | None, headers: list[Any]
+        self, topic: str, n: int, key: bytes | None, value: bytes | None, headers: Headers
     ) -> None:
         """Add a record for partition `n` of `topic`, behind those already there."""
         to = (topic, n)
@@ -205,6 +207,19 @@ class Outbox:
         writers.add(self.of)
         self._open[to] = batch, writers
         self.batches.setdefault(to, []).append(batch)
+
+    def add_records(self, topic: str, n: int, records: Sequence[NewRecord]) -> None:
+        """As `add_record` for each, but faster. No header may have a BadName."""
+        while records:
+            batch, writers = self._open.get((topic, n), _NO_BATCH)
+            if batch is not None and topic not in self._limits:
+                taken = batch.append_records(self._now_ms, records)
+                if taken:
+                    writers.add(self.of)
+                records = records[taken:]
+            for key, value, headers in records[:1]:  # opens a batch
+                self.add_record(topic, n, key, value, headers)
+            records = records[1:]
 
     def add_dead_letter(
         self,

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.core.lanes.records import Reason
+from agents.kafka.batches import RecordBatch
+from agents.worker.limits import Limit
 from agents.worker.stage import Outbox, record_size
 
 
-def outbox(batch_bytes: int) -> Outbox:
-    return Outbox(lambda **_: BatchBuilder(batch_bytes, 0, is_transactional=1), 1)
+def outbox(batch_bytes: int, limits: Mapping[str, Limit] | None = None) -> Outbox:
+    return Outbox(lambda **_: RecordBatch(batch_bytes), 1, limits or {})
 
 
 def contents(batches: list[Any]) -> list[tuple[bytes | None, bytes | None, list[Any]]]:
@@ -46,10 +48,25 @@ def test_everything_comes_out_in_order_whatever_the_size_of_a_batch(records: lis
     assert contents(batches) == records
 
 
+@settings(deadline=None)
+@given(st.lists(RECORDS, max_size=4), st.booleans())
+def test_many_at_a_time_are_as_one_by_one(parts: list[list[Any]], limited: bool) -> None:
+    limits = {"t": Limit(300, 1 << 20)} if limited else {}
+    many, single = outbox(500, limits), outbox(500, limits)
+    for n, records in enumerate(parts):
+        many.of = single.of = n
+        many.add_records("t", 0, records)
+        for key, value, headers in records:
+            single.add_record("t", 0, key, value, headers)
+    batches = [[bytes(b._build()) for b in out.batches.get(("t", 0), [])] for out in (many, single)]
+    assert batches[0] == batches[1]
+    assert many.writers == single.writers
+
+
 @given(RECORDS)
 def test_the_size_is_an_upper_bound(records: list[Any]) -> None:
     for key, value, headers in records:
-        batch = BatchBuilder(1 << 20, 0, is_transactional=1)
+        batch = RecordBatch(1 << 20)
         batch.append(timestamp=1, key=key, value=value, headers=headers)
         assert batch.size() - 61 <= record_size(key, value, headers)
 

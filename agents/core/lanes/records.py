@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import islice
 
+import msgspec
 import orjson
 
 # Headers of every record between topics (PROTOCOL 1).
@@ -140,8 +141,7 @@ class Record:
         return Record(self.key, value, self.src, self.ts_ms, self.cell)
 
 
-@dataclass(slots=True)
-class Event:
+class Event(msgspec.Struct, gc=False):
     """A checked event with coordinates in degrees, or with the name of a place (then `lat` and
     `lon` are None)."""
 
@@ -247,7 +247,7 @@ def parse_timestamp(ts: object) -> int | None:
         leap = ts[17:19] == "60"
         try:
             at = datetime.fromisoformat((f"{ts[:17]}59{ts[19:]}" if leap else ts).upper())
-            since = at + timedelta(seconds=leap) - _EPOCH
+            since = (at + timedelta(seconds=1) if leap else at) - _EPOCH
             if leap and ((_EPOCH + since).day, since.seconds) != (1, 0):
                 return None
         except (ValueError, OverflowError):
