@@ -15,7 +15,7 @@ from agents.base.json_lines import read_events
 from agents.base.text import counted
 from agents.core.lanes.records import Event, Record, parse_event
 from agents.local.demo.flights import sample_events
-from agents.node.contract import FAILED, ONE, Answers, Columns, columns_from_records
+from agents.node.contract import FAILED, ONE, Answers, RecordColumns, columns_from_records
 from agents.node.part import Calls, Failures, Part
 from agents.node.runner import Pipelines
 from agents.settings import Worker
@@ -103,7 +103,7 @@ class _Trial:
     """One trial. `_call_s` bounds one call. It is shorter than on a node, so that several calls can
     time out within `timeout_s`."""
 
-    def __init__(self, runner: Pipelines, columns: Columns, timeout_s: float) -> None:
+    def __init__(self, runner: Pipelines, columns: RecordColumns, timeout_s: float) -> None:
         self._runner, self._columns = runner, columns
         self._timeout_s, self._call_s = timeout_s, min(Worker().pipeline_timeout_s, timeout_s / 4)
         self._until = time.monotonic() + timeout_s
@@ -138,8 +138,7 @@ class _Trial:
         return v
 
     def _run_batch(self, begin: int, end: int, size: int = BATCH) -> Answers:
-        key, value, src, ts_ms, cell = self._columns
-        some = (key[begin:end], value[begin:end], src[begin:end], ts_ms[begin:end], cell[begin:end])
+        some = self._columns.part(begin, end)
         calls = Calls()
         calls.records = size
         part = Part(self._runner, some, Failures(), calls, self._call_s)

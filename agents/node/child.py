@@ -27,7 +27,13 @@ from contextlib import suppress
 import msgspec
 
 from agents.base.errors import PipelineError
-from agents.node.contract import Answers, Columns, call_pipeline_each, describe_error, load_pipeline
+from agents.node.contract import (
+    Answers,
+    RecordColumns,
+    call_pipeline_each,
+    describe_error,
+    load_pipeline,
+)
 from agents.node.pipeline_version import version_of
 
 PROCESSES = 100
@@ -66,7 +72,7 @@ class PipelineRequest(msgspec.Struct, array_like=True, frozen=True):
 
     n: int
     failures: int
-    columns: Columns
+    columns: RecordColumns
 
 
 class PipelineReply(msgspec.Struct, array_like=True, frozen=True):

@@ -9,15 +9,34 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar, cast
 
 from agents.base.errors import PipelineError
 from agents.base.text import to_one_line
 from agents.core.lanes.records import Record
 
+
+class RecordColumns(NamedTuple):
+    """The fields of records, a list for each; all are of one length. Record has their meaning."""
+
+    key: list[bytes | None]
+    value: list[bytes]
+    src: list[str]
+    ts_ms: list[int]
+    cell: list[str]
+
+    def part(self, begin: int, end: int) -> RecordColumns:
+        """The records from `begin` up to `end`."""
+        key, value, src, ts_ms, cell = self
+        return RecordColumns(
+            key[begin:end], value[begin:end], src[begin:end], ts_ms[begin:end], cell[begin:end]
+        )
+
+
 PipelineAnswer = Record | None | list[Record]
-Pipeline = Callable[[list[Record]], Sequence[PipelineAnswer]]
-Columns = tuple[list[bytes | None], list[bytes], list[str], list[int], list[str]]
-"""The fields of records: key, value, src, ts_ms, cell."""
+RecordPipeline = Callable[[list[Record]], Sequence[PipelineAnswer]]
+ColumnPipeline = Callable[[RecordColumns], Sequence[bytes | None]]
+Pipeline = RecordPipeline | ColumnPipeline
 Row = tuple[bytes | None, bytes, str, int, str]
 """The same of one record."""
 
@@ -32,6 +51,17 @@ _OVERHEAD = 64
 _SHOWN = 200
 
 FILTERED, ONE, FAILED = 0, -1, -2
+
+
+_Column = TypeVar("_Column", bound=ColumnPipeline)
+
+
+def by_columns(pipeline: _Column) -> _Column:
+    """Marks a pipeline that takes RecordColumns in place of a list of Records, and returns a list
+    with the new value of each, or None to leave the record out. The keys remain as they are. This
+    spares an object for each record and for each answer."""
+    pipeline.takes_columns = True  # type: ignore[attr-defined]
+    return pipeline
 
 
 @dataclass(slots=True)
@@ -84,8 +114,8 @@ def load_pipeline(name: str) -> Pipeline:
     return pipeline
 
 
-def columns_from_records(records: Sequence[Record]) -> Columns:
-    return (
+def columns_from_records(records: Sequence[Record]) -> RecordColumns:
+    return RecordColumns(
         [r.key for r in records],
         [r.value for r in records],
         [r.src for r in records],
@@ -94,36 +124,39 @@ def columns_from_records(records: Sequence[Record]) -> Columns:
     )
 
 
-def columns_from_rows(rows: Sequence[Row]) -> Columns:
-    key, value, src, ts_ms, cell = map(list, zip(*rows, strict=True)) if rows else ([],) * 5
-    return key, value, src, ts_ms, cell
+def columns_from_rows(rows: Sequence[Row]) -> RecordColumns:
+    columns = map(list, zip(*rows, strict=True)) if rows else ([] for _ in RecordColumns._fields)
+    return RecordColumns(*columns)
 
 
-def call_pipeline(pipeline: Pipeline, columns: Columns) -> Answers:
+def call_pipeline(pipeline: Pipeline, columns: RecordColumns) -> Answers:
     """The pipeline's answers to these records, checked. Raises PipelineError for every error of the
     pipeline."""
-    batch = list(map(Record, *columns))
-    count = len(batch)
+    count = len(columns.key)
     try:
-        return _check_answers(pipeline(batch), count)
+        if getattr(pipeline, "takes_columns", False) is True:
+            # It has lists of its own: the records may be tried again.
+            values = cast(ColumnPipeline, pipeline)(columns.part(0, count))
+            return _check_values(values, columns.key)
+        return _check_answers(cast(RecordPipeline, pipeline)(list(map(Record, *columns))), count)
     except PipelineError:
         raise
     except BaseException as e:
         raise PipelineError(describe_error(e)) from e
 
 
-def call_pipeline_each(pipeline: Pipeline, columns: Columns, failures: int = 0) -> Answers:
+def call_pipeline_each(pipeline: Pipeline, columns: RecordColumns, failures: int = 0) -> Answers:
     """As `call_pipeline`. If that fails, each record is tried alone, up to POISONED_AT failures in
     a row (`failures` of them came before); then there are fewer answers than records."""
     try:
         return call_pipeline(pipeline, columns)
     except PipelineError as e:
-        if len(columns[0]) == 1:
+        if len(columns.key) == 1:
             return Answers([FAILED], errors=[str(e)])
     found = Answers()
-    for key, value, src, ts_ms, cell in zip(*columns, strict=True):
+    for at in range(len(columns.key)):
         try:
-            found.extend(call_pipeline(pipeline, ([key], [value], [src], [ts_ms], [cell])))
+            found.extend(call_pipeline(pipeline, columns.part(at, at + 1)))
             failures = 0
         except PipelineError as e:
             found.add_failure(str(e))
@@ -133,20 +166,19 @@ def call_pipeline_each(pipeline: Pipeline, columns: Columns, failures: int = 0) 
     return found
 
 
+def _check_values(answers: object, keys: Sequence[bytes | None]) -> Answers:
+    values = _check_count(answers, len(keys))
+    kinds = [FILTERED if value is None else ONE for value in values]
+    _check_count(kinds, len(keys))  # a list may be of a class of the user's
+    kept = [key for key, kind in zip(keys, kinds, strict=True) if kind == ONE]
+    return _check_contents(Answers(kinds, kept, [v for v in values if v is not None]))
+
+
 def _check_answers(answers: object, count: int) -> Answers:
-    if not isinstance(answers, list | tuple) or len(answers) != count:
-        what = (
-            f"{len(answers)} answers"
-            if isinstance(answers, list | tuple)
-            else type(answers).__name__
-        )
-        raise PipelineError(
-            f"the pipeline must answer {count} records with a list as long, gave {what}"
-        )
     kinds: list[int] = []
     keys: list[bytes | None] = []
     values: list[bytes] = []
-    for answer in answers:
+    for answer in _check_count(answers, count):
         if isinstance(answer, Record):
             kinds.append(ONE)
             keys.append(answer.key)
@@ -166,11 +198,23 @@ def _check_answers(answers: object, count: int) -> Answers:
                 "an answer must be a Record, None or a list of Records, is "
                 f"{shorten_text(repr(answer), 80)}"
             )
-    if len(kinds) != count:
-        raise PipelineError(
-            f"the pipeline must answer {count} records with a list as long, gave {len(kinds)} "
-            "answers"
-        )
+    _check_count(kinds, count)  # a list may be of a class of the user's
+    return _check_contents(Answers(kinds, keys, values))
+
+
+def _check_count(answers: object, count: int) -> Sequence[Any]:
+    what = type(answers).__name__
+    if isinstance(answers, list | tuple):
+        if len(answers) == count:
+            return answers
+        what = f"{len(answers)} answers"
+    raise PipelineError(
+        f"the pipeline must answer {count} records with a list as long, gave {what}"
+    )
+
+
+def _check_contents(answers: Answers) -> Answers:
+    keys, values = answers.keys, answers.values
     size = 0
     for value in values:
         if type(value) is not bytes:
@@ -187,7 +231,7 @@ def _check_answers(answers: object, count: int) -> Answers:
         raise PipelineError(
             f"{len(values)} records of {size} bytes in one answer, the limit is {ANSWER_BYTES}"
         )
-    return Answers(kinds, keys, values)
+    return answers
 
 
 def describe_error(error: BaseException) -> str:

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 
 from agents.base import log
-from agents.node.contract import POISONED_AT, Answers, Columns
+from agents.node.contract import POISONED_AT, Answers, RecordColumns
 from agents.node.runner import Late, PipelineLost, PipelineRunner, Runner
 
 ENDED, HUNG = 5, 20
@@ -65,7 +65,12 @@ class Part:
     poisoned."""
 
     def __init__(
-        self, runner: Runner, columns: Columns, failures: Failures, calls: Calls, timeout_s: float
+        self,
+        runner: Runner,
+        columns: RecordColumns,
+        failures: Failures,
+        calls: Calls,
+        timeout_s: float,
     ) -> None:
         self.answers = Answers()
         self.failures = failures
@@ -174,13 +179,8 @@ class Part:
         if not self._asked:
             at = self._answered
             size = 1 if at < self._alone else min(self._calls.records, self._count - at)
-            key, value, src, ts_ms, cell = self._columns
-            end = at + size
             self._asked, self._asked_at = size, time.monotonic()
-            self._process.send_request(
-                (key[at:end], value[at:end], src[at:end], ts_ms[at:end], cell[at:end]),
-                self.failures.count,
-            )
+            self._process.send_request(self._columns.part(at, at + size), self.failures.count)
         return self._process
 
     def _accept_answers(self, answers: Answers) -> None:

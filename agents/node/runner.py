@@ -22,7 +22,7 @@ from agents.base import log
 from agents.base.errors import PipelineError
 from agents.base.token_bucket import TokenBucket
 from agents.node.child import HEAD, Hello, PipelineReply, PipelineRequest, Ready, length_prefix
-from agents.node.contract import Answers, Columns, shorten_text
+from agents.node.contract import Answers, RecordColumns, shorten_text
 
 START_S = 60.0
 """How long the import of the pipeline may take."""
@@ -55,7 +55,7 @@ class PipelineRunner(Protocol):
     def is_fresh(self) -> bool:
         """Whether it had no request before the last one."""
 
-    def send_request(self, columns: Columns, failures: int) -> None:
+    def send_request(self, columns: RecordColumns, failures: int) -> None:
         """Send a request. Raises PipelineLost."""
 
     def receive_answer(self, within_s: float) -> Answers:
@@ -190,7 +190,7 @@ class PipelineProcess:
     def is_fresh(self) -> bool:
         return self._n <= 1
 
-    def send_request(self, columns: Columns, failures: int) -> None:
+    def send_request(self, columns: RecordColumns, failures: int) -> None:
         self._n += 1
         self._send_message(_encode(PipelineRequest(self._n, failures, columns)), START_S)
 

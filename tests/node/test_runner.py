@@ -18,7 +18,7 @@ import pytest
 
 from agents.base.errors import PipelineError
 from agents.core.lanes.records import Record
-from agents.node.contract import FAILED, Answers, Columns, columns_from_records
+from agents.node.contract import FAILED, Answers, RecordColumns, columns_from_records
 from agents.node.part import Calls, Failures, Part
 from agents.node.runner import Pipelines, try_pipeline
 
@@ -30,7 +30,7 @@ def pipeline(records):
 """
 
 
-def columns(count: int = 20) -> Columns:
+def columns(count: int = 20) -> RecordColumns:
     return columns_from_records(
         [Record(b"k", b"%d" % i, f"raw/0/{i}", i, "cell") for i in range(count)]
     )
@@ -59,7 +59,7 @@ def running(path: str, memory_mb: int = 0, lines: list[str] | None = None) -> It
         assert set(psutil.Process().children(recursive=True)) <= before
 
 
-def work(pipelines: Pipelines, some: Columns, timeout_s: float = 10.0) -> Answers:
+def work(pipelines: Pipelines, some: RecordColumns, timeout_s: float = 10.0) -> Answers:
     part = Part(pipelines, some, Failures(), Calls(), timeout_s)
     assert part.continue_until()
     return part.answers

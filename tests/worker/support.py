@@ -29,7 +29,7 @@ from agents.kafka.leases import LeaseMaker
 from agents.kafka.markers import Reach
 from agents.kafka.offsets import Offsets
 from agents.kafka.topics import MAX_DEAD_BYTES, Topic, ensure_topics
-from agents.node.contract import Answers, Columns, Pipeline, call_pipeline_each
+from agents.node.contract import Answers, Pipeline, RecordColumns, call_pipeline_each
 from agents.node.runner import PipelineRunner
 from agents.worker.engine import Engine
 from agents.worker.stage import Stage, Topics
@@ -90,7 +90,7 @@ class Here:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
-        self._asked: tuple[Columns, int] = (([], [], [], [], []), 0)
+        self._asked: tuple[RecordColumns, int] = (RecordColumns([], [], [], [], []), 0)
 
     def acquire_process(self) -> Here:
         return Here(self._pipeline)
@@ -101,7 +101,7 @@ class Here:
     def end_process(self, process: PipelineRunner) -> None:
         pass
 
-    def send_request(self, columns: Columns, failures: int) -> None:
+    def send_request(self, columns: RecordColumns, failures: int) -> None:
         self._asked = columns, failures
 
     def receive_answer(self, within_s: float) -> Answers:
