@@ -37,15 +37,22 @@ from benchmarks.contestants import Figures, Task
 LANES, RAW, OUT_LANES = 8, 4, 32
 ROOT = Path(__file__).parents[1]
 PAGE, ROWS = ROOT / "docs" / "benchmarks.md", ROOT / "benchmarks" / "results.csv"
-NODE_WORK = ("node", "aiokafka", "quixstreams")
+NODE_WORK = ("node", "columns", "aiokafka", "quixstreams")
 ROUTER_WORK = ("router", "router-streams")
 WHAT = {
     "node": "geolane node, flights pipeline, 8 lanes",
+    "columns": "geolane node, the same pipeline by columns",
     "aiokafka": "bare aiokafka loop, same pipeline, exactly once",
     "quixstreams": "quixstreams, same pipeline, exactly once",
     "router": "geolane router, 4 raw partitions onto 32 lanes",
     "router-streams": "the same on Kafka Streams, Java and its supervisor together",
 }
+COMPARED = (
+    ("node", "aiokafka"),
+    ("columns", "aiokafka"),
+    ("router", "aiokafka"),
+    ("node", "quixstreams"),
+)
 TARGET = {"node": 50_000, "router": 40_000}
 
 
@@ -178,15 +185,13 @@ def table(found: dict[str, list[Figures]]) -> str:
             f"{spread([f.events / f.cpu_s for f in runs])} | {max(f.rss_mb for f in runs):.0f} | "
             + (f"{TARGET[name]:,}/s, 150 MB |" if name in TARGET else "|")
         )
-    for other in ("aiokafka", "quixstreams"):
-        if "node" in found and other in found:
-            ratios = [a.cpu_s / b.cpu_s for a, b in zip(found[other], found["node"], strict=True)]
-            times = [
-                a.seconds / b.seconds for a, b in zip(found[other], found["node"], strict=True)
-            ]
+    for ours, other in COMPARED:
+        if ours in found and other in found:
+            ratios = [a.cpu_s / b.cpu_s for a, b in zip(found[other], found[ours], strict=True)]
+            times = [a.seconds / b.seconds for a, b in zip(found[other], found[ours], strict=True)]
             lines += [
                 "",
-                f"node : {other} = {statistics.median(times):.2f} in events/s "
+                f"{ours} : {other} = {statistics.median(times):.2f} in events/s "
                 f"({min(times):.2f} to {max(times):.2f}), {statistics.median(ratios):.2f} per "
                 "CPU-second "
                 f"({min(ratios):.2f} to {max(ratios):.2f}).",
@@ -267,7 +272,8 @@ def main() -> None:
     )
     parser.add_argument("--events", type=int, default=400_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default="node,aiokafka,quixstreams,router,router-streams")
+    everyone = "node,columns,aiokafka,quixstreams,router,router-streams"
+    parser.add_argument("--only", default=everyone)
     parser.add_argument("--no-write", action="store_true")
     options = parser.parse_args()
     found = asyncio.run(measure(options.only.split(","), options.events, options.rounds))

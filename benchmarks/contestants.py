@@ -24,7 +24,7 @@ import uvloop
 
 from agents import settings
 
-FLIGHTS = "agents.node.flights:pipeline"
+RECORDS, COLUMNS = "agents.node.flights:pipeline", "agents.node.flights:column_pipeline"
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -88,9 +88,9 @@ async def geolane(task: Task, kind: str) -> Figures:
     from agents.worker.process import tune_interpreter
     from agents.worker.stage import Stage, Topics
 
-    kafka, worker = task.kafka, settings.Worker(pipeline=FLIGHTS)
+    kafka, worker = task.kafka, settings.Worker(pipeline=COLUMNS if kind == "columns" else RECORDS)
     stage: Stage
-    if kind == "node":
+    if kind != "router":
         topics = Topics(
             lanes=task.source,
             clean=task.sink,
