@@ -1,6 +1,6 @@
 """How many events per second does one process handle, exactly once, and at what cost? Compares node
 and router with quixstreams and a bare aiokafka loop, in one run on one broker. Writes
-docs/benchmarks.md and rows of benchmarks/results.csv.
+the figures of docs/benchmarks.md, and rows of benchmarks/results.csv.
 
     python -m benchmarks [--events N] [--rounds N] [--only NAME,...] [--no-write]
 """
@@ -37,6 +37,7 @@ from benchmarks.contestants import Figures, Task
 LANES, RAW, OUT_LANES = 8, 4, 32
 ROOT = Path(__file__).parents[1]
 PAGE, ROWS = ROOT / "docs" / "benchmarks.md", ROOT / "benchmarks" / "results.csv"
+BEGIN, END = "<!-- measured: speed -->\n", "\n<!-- end -->"
 NODE_WORK = ("node", "columns", "aiokafka", "quixstreams")
 ROUTER_WORK = ("router", "router-streams")
 WHAT = {
@@ -216,32 +217,16 @@ def machine() -> str:
 
 def write(found: dict[str, list[Figures]], events: int) -> None:
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    PAGE.parent.mkdir(exist_ok=True)
-    PAGE.write_text(
-        f"""# Benchmarks
+    text = PAGE.read_text("utf-8")
+    at = text.index(BEGIN) + len(BEGIN)
+    count = len(next(iter(found.values())))
+    measured = f"""{table(found)}
 
-How many events a second does one process handle, exactly once, and at what cost? `make bench` measures it again and writes this
-page; every run adds rows to `benchmarks/results.csv`.
-
-{table(found)}
-
-{now}; {machine()}; broker and contestant on the same machine; {events:,} real flight events of about 290 bytes (and 150 of
-headers), all in the topic before the start. Median of {len(next(iter(found.values())))} rounds (lowest to highest); the contestants take
-turns, each in a separate process; the time runs from the first fetch to the last visible commit.
-
-- **node** does all the work of a node: it decodes, checks, enriches and encodes events, copies headers, checks sizes, puts counts into
-  the offset's metadata, and commits one transaction per 5,000 records or 100 ms.
-- **bare aiokafka loop** is the minimum that is still exactly once: the same pipeline and batches, but no headers, dead letters, counts or
-  lease, and no protection from a second process. It shows the cost of these.
-- **quixstreams** runs with `processing_guarantee="exactly-once"` and a commit per 5,000 records, on values as bytes, with the same
-  function applied to each.
-- **router on Kafka Streams** ([router-engines.md](router-engines.md)): time, CPU and events count from its first visible commit, not from the
-  start of Java, which takes seconds; what Java compiles meanwhile counts. Memory is that of Java, whose heap is bounded to 512 MB, and of the
-  Python process that looks after it.
-- Wall time depends on the other load of the machine (the broker alone takes half a core), so compare events per CPU-second.
-""",
-        "utf-8",
-    )
+{now}; {machine()}; broker and contestant on the same machine; {events:,} real flight events of about
+290 bytes (and 150 of headers), all in the topic before the start. Median of {count} rounds (lowest to
+highest); the contestants take turns, each in a separate process; the time runs from the first fetch
+to the last visible commit."""
+    PAGE.write_text(text[:at] + measured + text[text.index(END, at) :], "utf-8")
     is_new = not ROWS.exists()
     with ROWS.open("a", newline="", encoding="utf-8") as file:
         rows = csv.writer(file, lineterminator="\n")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from socket import AF_UNIX, SOCK_STREAM, socketpair
@@ -22,7 +23,7 @@ from agents.base import log
 from agents.base.errors import PipelineError
 from agents.base.token_bucket import TokenBucket
 from agents.node.child import HEAD, Hello, PipelineReply, PipelineRequest, Ready, length_prefix
-from agents.node.contract import Answers, RecordColumns, shorten_text
+from agents.node.contract import ONE, Answers, RecordColumns, shorten_text
 
 START_S = 60.0
 """How long the import of the pipeline may take."""
@@ -200,12 +201,10 @@ class PipelineProcess:
         except msgspec.DecodeError:
             raise PipelineLost("answered what cannot be read") from None
         a = reply.answers
-        kinds = a.kinds
-        if (
-            reply.n != self._n
-            or sum(1 if k == -1 else max(k, 0) for k in kinds) != len(a.values)
-            or len(a.keys) != len(a.values)
-        ):
+        came = sum(
+            count * (1 if kind == ONE else max(kind, 0)) for kind, count in Counter(a.kinds).items()
+        )
+        if reply.n != self._n or not came == len(a.values) == len(a.keys):
             raise PipelineLost("answered something else than it was asked")
         return a
 

@@ -237,11 +237,13 @@ def row_from_kafka(r: Any, topic: str, n: int) -> Row | Rejected:
     Rejected if the pipeline must not receive it, which another program than a router has
     written."""
     h = r.headers
-    if len(h) == 5 and (h[0][0], h[2][0], h[3][0], h[4][0]) == _ROUTERS and r.value is not None:
-        try:
-            return r.key, r.value, h[0][1].decode(), int(h[3][1][:18]), h[2][1].decode()
-        except (ValueError, AttributeError, TypeError):
-            pass  # not a router's content after all
+    if len(h) == 5:
+        (a, src), _, (b, cell), (c, ts), (d, _) = h
+        if (a, b, c, d) == _ROUTERS and r.value is not None:
+            try:
+                return r.key, r.value, src.decode(), int(ts[:18]), cell.decode()
+            except (ValueError, AttributeError, TypeError):
+                pass  # not a router's content after all
     if (flaw := find_bad_header(h)) is not None:
         return flaw
     if r.value is None:
