@@ -7,6 +7,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
+from operator import attrgetter
 from typing import Any, cast
 
 from agents.core.lanes.records import (
@@ -34,6 +36,7 @@ from agents.worker.stage import Inputs, Outbox, Tally, Topics, record_size, samp
 ASIDE_AFTER_S = 2.0
 """A lane whose records take longer is worked aside, so that the others can continue."""
 TIMEOUT_S = 30.0
+_HEADERS_OF = attrgetter("headers")
 _ROUTERS = (SRC, CELL, TS, MAP)
 
 Flaws = Sequence[tuple[Any, Rejected]]
@@ -107,13 +110,12 @@ class NodeStage:
             return None
         n, records = lane
         rows = [row_from_kafka(r, self._lanes, n) for r in records]
-        flaws: Flaws = [
-            (r, row) for r, row in zip(records, rows, strict=True) if type(row) is Rejected
-        ]
-        if flaws:
-            both = zip(records, rows, strict=True)
-            records = [r for r, row in both if type(row) is not Rejected]
-            rows = [row for row in rows if type(row) is not Rejected]
+        flaws: Flaws = ()
+        if Rejected in map(type, rows):
+            both = list(zip(records, rows, strict=True))
+            flaws = [(r, row) for r, row in both if isinstance(row, Rejected)]
+            records = [r for r, row in both if not isinstance(row, Rejected)]
+            rows = [row for row in rows if not isinstance(row, Rejected)]
         part = Part(
             self._runner,
             columns_from_rows(cast(list[Row], rows)),
@@ -150,6 +152,13 @@ class NodeStage:
         )
         limit, clean, outputs = self._limit, self._clean, list[NewRecord]()
         limited = out.has_limit(clean)
+        if not limited and self._are_plain(answers):
+            sent = compress(records, answers.kinds)  # a kind is false if it is FILTERED
+            headers = map(_HEADERS_OF, sent)
+            out.add_records(clean, n, list(zip(answers.keys, answers.values, headers, strict=True)))
+            tally.out = len(answers.values)
+            tally.filtered = len(records) - tally.out
+            return tally
         came, errors = zip(answers.keys, answers.values, strict=True), iter(answers.errors)
         for r, kind in zip(records, answers.kinds, strict=True):
             if kind == ONE:
@@ -177,6 +186,12 @@ class NodeStage:
                 outputs += self._make_several_outputs(n, r, kind, came, out, tally)
         out.add_records(clean, n, outputs)
         return tally
+
+    def _are_plain(self, answers: Answers) -> bool:
+        """Whether each record yielded one output or none, and all of them are small enough."""
+        largest = max(map(len, answers.values), default=0)
+        longest = max((len(key) for key in answers.keys if key), default=0)
+        return {ONE, FILTERED}.issuperset(answers.kinds) and largest + longest <= self._limit
 
     def _make_several_outputs(
         self,
