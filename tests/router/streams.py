@@ -10,12 +10,12 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
 
 import pytest
 
 from agents.core.lanes.lane_map import LaneMap
 from agents.core.lanes.records import BadName, Headers
+from agents.kafka.batches import NewRecord
 from agents.router.java_program import JARS, PROJECT
 from agents.router.stage import RouterStage
 from agents.router.streams_config import unprintable_ranges
@@ -71,11 +71,15 @@ class _Kept(Outbox):
         self.records: list[Out] = []
 
     def add_record(
-        self, topic: str, n: int, key: bytes | None, value: bytes | None, headers: list[Any]
+        self, topic: str, n: int, key: bytes | None, value: bytes | None, headers: Headers
     ) -> None:
         self.records.append(
             Out(topic, n, key, value, tuple((str(name), content) for name, content in headers))
         )
+
+    def add_records(self, topic: str, n: int, records: Sequence[NewRecord]) -> None:
+        for key, value, headers in records:
+            self.add_record(topic, n, key, value, headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,8 @@ def sorted_by_python(records: Sequence[Raw], rules: Rules, n: int = 0) -> list[O
         unplaced_partitions=rules.unplaced_partitions,
     )
     kept = _Kept()
-    stage.process_batch({n: [_as_fetched(r) for r in records]}, kept)
+    for r in records:  # one by one, since a batch's outputs come by lane
+        stage.process_batch({n: [_as_fetched(r)]}, kept)
     return kept.records
 
 
