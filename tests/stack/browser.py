@@ -127,6 +127,12 @@ class LivePage(PageOfOurs):
         count: int = await self.page.evaluate(PIXELS, colour)
         return count
 
+    async def draws(self, colour: str, least: int) -> None:
+        """Wait until that many pixels of the map have about this colour."""
+        await self.page.wait_for_function(
+            f"([name, least]) => ({PIXELS})(name) >= least", arg=[colour, least], timeout=WAIT_MS
+        )
+
 
 @asynccontextmanager
 async def chromium() -> AsyncIterator[Browser]:

@@ -62,14 +62,14 @@ async def test_a_node_is_drained_by_a_click_after_its_dry_run_was_drawn(
     await expect(page.locator("#workers .count")).to_contain_text(f"{workers} of {workers}")
     row = live.worker(name)
     await expect(row.locator("td").nth(1)).to_have_text(WELL)
-    assert await live.pixels("ok") + await live.pixels("idle") > 30, "nodes are drawn"
+    await live.draws("ok", 30)  # the nodes
     await live.click_node(name)
     await expect(page.locator("#node-title")).to_have_text(name)
     before = await live.pixels("plan")
     await page.locator("#drain").click()
     await expect(page.locator("#command pre")).to_contain_text(f"Drain {name}")
     await expect(page.locator("#command-title")).to_be_focused()
-    assert await live.pixels("plan") > before + 50, "the moves of the dry run are drawn"
+    await live.draws("plan", before + 50)  # the moves of the dry run
     await expect(row.locator("td").nth(1)).to_have_text(WELL)
     await page.get_by_role("button", name="Do it").click()
     await expect(page.locator("#command pre")).to_contain_text(f"On it: drain {name}")
