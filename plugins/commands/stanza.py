@@ -46,7 +46,7 @@ FIELDS_LIMIT, OPTIONS_LIMIT, LISTED_LIMIT = 50, 1000, 200
 MOVES_LIMIT = 1_000  # of a dry run
 ANSWER_LIMIT = 100_000  # characters of a value in an answer
 ANSWER_FIELDS_LIMIT = 2000
-LINE_WIDTH = 76  # clients such as poezio show one line of a fixed field and cut it
+LINE_WIDTH = 44  # poezio cuts a fixed field at half the width of its window
 
 _C, _D, _V, _I = (
     f"{{{ns.COMMANDS}}}",
@@ -288,7 +288,7 @@ def _split_lines(f: Field) -> Iterator[Field]:
 
 
 def _wrap_line(line: str) -> Iterator[str]:
-    """Pieces of up to 76 characters, cut at single spaces; a longer word stays whole."""
+    """Pieces of up to LINE_WIDTH characters, cut at single spaces; a longer word stays whole."""
     while len(line) > LINE_WIDTH:
         at = line.rfind(" ", 1, LINE_WIDTH + 1)
         at = at if at > 0 else line.find(" ", LINE_WIDTH)
