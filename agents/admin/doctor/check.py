@@ -33,12 +33,17 @@ class Check:
         return f"{self.group} {self.name}"
 
 
-async def run_checks(checks: Sequence[Check]) -> list[Finding]:
-    """Run all the checks. Returns one finding for each, in the same order."""
+async def run_checks(
+    checks: Sequence[Check], tell: Callable[[Finding], None] = lambda _: None
+) -> list[Finding]:
+    """Run all the checks. Returns one finding for each, in the same order. `tell` gets each as soon
+    as it and all before it are there."""
     run = _Run()
     async with asyncio.TaskGroup() as group:
         for check in checks:
             run.tasks[check.key] = group.create_task(run.run_check(check))
+        for task in run.tasks.values():
+            tell(await task)
     return [task.result() for task in run.tasks.values()]
 
 

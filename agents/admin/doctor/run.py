@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,14 +20,19 @@ from agents.admin.doctor.fleet import FleetCheck
 from agents.admin.doctor.flink import FlinkCheck
 from agents.admin.doctor.host import Host
 from agents.admin.doctor.judge.roles import Whom, with_passwords
-from agents.admin.doctor.judge.verdict import Finding, Level, Report
+from agents.admin.doctor.judge.verdict import Finding, Level, Report, ReportText
 from agents.admin.doctor.kafka import KafkaCheck
 from agents.admin.doctor.maps import MapsCheck
 from agents.admin.doctor.streams import StreamsCheck
 from agents.admin.doctor.xmpp import XmppCheck
 from agents.base.errors import SettingsError
+from agents.base.progress import PrintLine
 from agents.kafka.rights import COORDINATOR
 from agents.settings import Loaded, gather_settings
+
+
+def _say_nothing(line: str) -> None:
+    pass
 
 
 def list_checks(
@@ -49,10 +55,38 @@ def list_checks(
 
 
 async def make_report(
-    loaded: Loaded, who: Whom, secrets: Path | None, now: Callable[[], float] = time.time
+    loaded: Loaded,
+    who: Whom,
+    secrets: Path | None,
+    now: Callable[[], float] = time.time,
+    say: PrintLine = _say_nothing,
 ) -> Report:
-    """Run all checks at once. Takes about ten seconds at most."""
-    return Report(who.account, await run_checks(list_checks(loaded, who, secrets, now)))
+    """Run all checks at once. Takes about ten seconds at most. `say`: prints the lines of the
+    report as they come."""
+    checks = list_checks(loaded, who, secrets, now)
+    text = ReportText((check.name for check in checks), _style)
+
+    def tell(finding: Finding) -> None:
+        for line in text.add(finding):
+            say(line)
+
+    report = Report(who.account, await run_checks(checks, tell))
+    for line in (*text.end(), report.last_line):
+        say(line)
+    return report
+
+
+_COLOURS = {
+    Level.OK: {"fg": "green"},
+    Level.WARNING: {"fg": "yellow", "bold": True},
+    Level.FAULT: {"fg": "red", "bold": True},
+    Level.SKIPPED: {"dim": True},
+}
+
+
+def _style(text: str, level: Level) -> str:
+    # click.echo removes the colours if the output is not a terminal.
+    return text if os.environ.get("NO_COLOR") else click.style(text, **_COLOURS[level])
 
 
 def report_settings_error(error: SettingsError, account: str | None) -> Report:
@@ -84,7 +118,9 @@ def main(
     reports: list[Report] = []
 
     async def add_report() -> None:
-        reports.append(await make_report(loaded, who, secrets))
+        reports.append(
+            await make_report(loaded, who, secrets, say=_say_nothing if as_json else click.echo)
+        )
 
     try:
         if settings is None:
@@ -97,8 +133,10 @@ def main(
         supervisor.run(add_report, tell=False)
     except SettingsError as e:
         reports.append(report_settings_error(e, account))
+        if not as_json:
+            click.echo(reports[0].to_text())
     if not reports:  # interrupted
         return 1
-    report = reports[0]
-    click.echo(report.to_json() if as_json else report.to_text())
-    return report.code
+    if as_json:
+        click.echo(reports[0].to_json())
+    return reports[0].code

@@ -1,12 +1,11 @@
 """What a check returns, and how the report shows it: one line per check that is ok, two for a
-warning or fault, one for all that were skipped for the same reason."""
+warning or fault, and at the end of a group one for all that were skipped for the same reason."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from itertools import groupby
 from typing import Any
 
 import msgspec
@@ -102,33 +101,62 @@ class Report:
 
     def to_text(self) -> str:
         """The report for people."""
-        wide = max((len(f.name) for f in self.findings), default=0)
-        lines = []
-        for group, findings in groupby(self.findings, key=lambda f: f.group):
-            lines.append(group)
-            for f in _merge_skipped(list(findings)):
-                level = "" if f.level is Level.OK else f.level.value
-                lines.append(f"  {level or 'ok':8} {f.name:{wide}}  {_join_lines(f.found)}")
-                if f.todo:
-                    lines.append(f"  {'':8} {'':{wide}}  -> {_join_lines(f.todo)}")
+        text = ReportText([f.name for f in self.findings])
+        lines = [line for f in self.findings for line in text.add(f)]
+        return "\n".join([*lines, *text.end(), self.last_line])
+
+    @property
+    def last_line(self) -> str:
         counts = ", ".join(
             f"{self.count(level)} {level.value}" for level in Level if self.count(level)
         )
-        return "\n".join([*lines, f"as {self.account}: {counts}"])
+        return f"as {self.account}: {counts}"
 
 
-def _merge_skipped(findings: list[Finding]) -> list[Finding]:
-    """The findings, with those skipped for the same reason merged into one, at the place of the
-    first."""
-    out: list[Finding] = []
-    for f in findings:
-        alike = [x for x in findings if x.level is Level.SKIPPED and x.found == f.found]
-        if f.level is not Level.SKIPPED or len(alike) == 1:
-            out.append(f)
-        elif f is alike[0]:
-            names = ", ".join(x.name for x in alike)
-            out.append(Finding(f.group, f"{len(alike)} checks", f.level, f"{f.found}: {names}"))
-    return out
+def unstyled(text: str, level: Level) -> str:
+    return text
+
+
+class ReportText:
+    """The lines for people, from findings as they come. Skipped checks are held back until their
+    group ends, and those with the same reason share a line.
+
+    `names`: of all checks, for the width of their column. `style`: colours a text by its level."""
+
+    def __init__(self, names: Iterable[str], style: Callable[[str, Level], str] = unstyled) -> None:
+        self._width = max(map(len, names), default=0)
+        self._style = style
+        self._group = ""
+        self._skipped: dict[str, list[Finding]] = {}
+
+    def add(self, f: Finding) -> Iterator[str]:
+        if f.group != self._group:
+            yield from self.end()
+            self._group = f.group
+            yield f.group
+        if f.level is Level.SKIPPED:
+            self._skipped.setdefault(f.found, []).append(f)
+        else:
+            yield from self._format(f)
+
+    def end(self) -> Iterator[str]:
+        """The lines of the checks that were held back."""
+        for why, alike in self._skipped.items():
+            if len(alike) > 1:
+                names = ", ".join(f.name for f in alike)
+                merged = f"{len(alike)} checks"
+                yield from self._format(
+                    Finding(self._group, merged, Level.SKIPPED, f"{why}: {names}")
+                )
+            else:
+                yield from self._format(alike[0])
+        self._skipped = {}
+
+    def _format(self, f: Finding) -> Iterator[str]:
+        level = self._style(f"{f.level.value:8}", f.level)
+        yield f"  {level} {f.name:{self._width}}  {_join_lines(f.found)}"
+        if f.todo:
+            yield f"  {'':8} {'':{self._width}}  -> {_join_lines(f.todo)}"
 
 
 def _join_lines(text: str) -> str:
