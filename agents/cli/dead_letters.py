@@ -23,6 +23,7 @@ from agents.core.lanes.dead_letters import (
     query_from_words,
 )
 from agents.kafka.dead_letters import DeadLetters
+from agents.kafka.rights import COORDINATOR
 from agents.settings import Kafka
 
 
@@ -31,8 +32,8 @@ def dead() -> None:
     """Dead letters: list them, show one, send them back.
 
     FILTERs: reason=R since=1h until=10m source=TOPIC/PARTITION lane=N, or PARTITION/OFFSET;
-    `all` includes those that were already sent back. Reads and writes Kafka with the account of the
-    settings."""
+    `all` includes those that were already sent back. Reads and writes Kafka as the
+    settings say; where each process has an account of its own, as `geolane`."""
 
 
 _KAFKA = click.option(
@@ -45,7 +46,7 @@ _KAFKA = click.option(
 def _load_kafka_settings(
     settings: Path | None, sets: tuple[str, ...]
 ) -> Any:  # Any: settings.Kafka, imported when needed
-    return load_account_settings(settings, sets, "operator").kafka
+    return load_account_settings(settings, sets, COORDINATOR).kafka
 
 
 @dead.command("list")

@@ -61,11 +61,15 @@ def settings_option(f: Any) -> Any:  # Any: click's decorators are untyped in th
 
 
 def load_account_settings(
-    settings: Path | None, sets: tuple[str, ...], user: str
+    settings: Path | None, sets: tuple[str, ...], account: str
 ) -> Any:  # Any: Settings, imported when needed
-    """The settings of the file; without one, those of that account in the running stack. Raises
+    """The settings of the file, or else of the running stack, as that account uses them. Passwords
+    that they do not name are taken from the folder `secrets` beside the file. Raises
     SettingsError."""
     from agents.local.servers.folder import settings_of_running_stack
-    from agents.settings import load_settings
+    from agents.settings import load_settings, with_passwords_beside
 
-    return load_settings(settings or settings_of_running_stack(user), sets)
+    file = settings or settings_of_running_stack(account)
+    return with_passwords_beside(
+        load_settings(file, sets), account, file.absolute().parent / "secrets"
+    )

@@ -115,7 +115,10 @@ def provision(
 )
 @SET
 @click.option(
-    "--secrets", type=FOLDER, help="Folder with a password file per account, to be checked too."
+    "--secrets",
+    type=FOLDER,
+    help="Folder with a password file per account, to be checked too [default: secrets beside the "
+    "settings].",
 )
 @click.option(
     "--as",
@@ -145,6 +148,8 @@ def doctor(
         run = default_folder()
         file = run / "settings" / f"{account or 'geolane'}.toml"
         settings, secrets = file if file.exists() else None, secrets or run / "secrets"
+    elif secrets is None and (beside := settings.absolute().parent / "secrets").is_dir():
+        secrets = beside
     sys.exit(look(settings, sets, account, secrets, as_json=as_json))
 
 

@@ -10,6 +10,7 @@ from agents.settings.sources import (
     gather_settings,
     load_settings,
     read_secret,
+    with_passwords_beside,
 )
 from agents.settings.tables import (
     ACCOUNT,
@@ -53,4 +54,5 @@ __all__ = [
     "gather_settings",
     "load_settings",
     "read_secret",
+    "with_passwords_beside",
 ]

@@ -270,6 +270,24 @@ def read_secret(path: str, *names: str) -> str:
     return text
 
 
+def with_passwords_beside(settings: Settings, account: str, folder: Path) -> Settings:
+    """The settings as a tool that a person runs uses them, as `account`: it gets no systemd
+    credentials, so where the settings name no password file it takes the account's in `folder`, if
+    there is one."""
+    settings = settings.for_account(account)
+    if _credentials_folder() is not None:
+        return settings
+    xmpp, kafka = settings.xmpp, settings.kafka
+    if not xmpp.password_file and (file := folder / account).is_file():
+        xmpp = msgspec.structs.replace(xmpp, password_file=str(file))
+    if kafka.username and not kafka.password_file:
+        for name in (f"kafka-{kafka.username}", kafka.username):
+            if (file := folder / name).is_file():
+                kafka = msgspec.structs.replace(kafka, password_file=str(file))
+                break
+    return msgspec.structs.replace(settings, xmpp=xmpp, kafka=kafka)
+
+
 def find_secret_file(path: str, *names: str) -> Path | None:
     """Where a secret lies: `path`, or else the first systemd credential with one of `names`. None
     if there is none.

@@ -9,7 +9,14 @@ import pytest
 
 from agents.base.errors import SettingsError
 from agents.kafka.connection import client_kwargs
-from agents.settings import Kafka, gather_settings, read_secret
+from agents.settings import (
+    Kafka,
+    Settings,
+    Xmpp,
+    gather_settings,
+    read_secret,
+    with_passwords_beside,
+)
 from agents.settings.show import effective_file, settings_to_json
 
 Put = Callable[..., Path]
@@ -156,3 +163,24 @@ def test_apples_ids_are_refused_in_flags_and_not_repeated(key: str) -> None:
 def test_a_token_never_goes_over_a_line_in_the_clear(url: str) -> None:
     with pytest.raises(SettingsError, match=r"geo\.apple\.url"):
         gather_settings(None, [f"geo.apple.url={url}"], {})
+
+
+def test_a_tool_that_a_person_runs_takes_passwords_from_the_folder_beside_the_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("geolane", "kafka-geolane", "ana"):
+        (tmp_path / name).touch()
+    shared = Settings(kafka=Kafka(username="{account}"))
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    leader = with_passwords_beside(shared, "geolane", tmp_path)
+    assert (leader.kafka.username, leader.kafka.password_file, leader.xmpp.password_file) == (
+        "geolane",
+        str(tmp_path / "kafka-geolane"),
+        str(tmp_path / "geolane"),
+    )
+    person = with_passwords_beside(shared, "ana", tmp_path)
+    assert person.xmpp.password_file == str(tmp_path / "ana")
+    named = Settings(xmpp=Xmpp(password_file="mine"), kafka=Kafka(password_file="theirs"))
+    assert with_passwords_beside(named, "geolane", tmp_path) == named
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert with_passwords_beside(shared, "geolane", tmp_path) == shared.for_account("geolane")

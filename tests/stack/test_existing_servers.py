@@ -5,6 +5,7 @@ there, and `up` starts the processes only, each with an account of its own."""
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import sys
@@ -48,7 +49,6 @@ def _settings(folder: Path, broker: SecureBroker, server: OwnServer) -> Settings
         bootstrap=f"127.0.0.1:{broker.secure_port}",
         security="SASL_SSL",
         username="{account}",
-        password_file=str(folder / "secrets" / "kafka-{account}"),
         ca_file=str(broker.folder / "ca.pem"),
         admin_username=USER,
         admin_password_file=secret(folder / "kafka-admin", PASSWORD),
@@ -59,16 +59,15 @@ def _settings(folder: Path, broker: SecureBroker, server: OwnServer) -> Settings
     )
 
 
-async def _provision(folder: Path) -> str:
+async def _geolane(folder: Path, *words: str) -> str:
     """The command, as it is typed; what it said."""
-    geolane = Path(sys.executable).parent / "geolane"
-    settings, sample = f"--settings={folder}/own.toml", f"--sample={folder}/sample"
     process = await asyncio.create_subprocess_exec(
-        geolane,
-        "provision",
-        settings,
-        "--people=ana:owner",
-        sample,
+        sys.executable,
+        "-m",
+        "agents",
+        *words,
+        f"--settings={folder}/own.toml",
+        stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
@@ -76,6 +75,26 @@ async def _provision(folder: Path) -> str:
         said = (await process.communicate())[0].decode()
     assert process.returncode == 0, said
     return said
+
+
+async def _provision(folder: Path) -> str:
+    return await _geolane(folder, "provision", "--people=ana:owner", f"--sample={folder}/sample")
+
+
+ACCOUNTS = ("geolane", "node-yyz-1", "router-1", "analytics-1", "geo-1", "ana")
+
+
+async def _require_healthy(folder: Path) -> None:
+    """The doctor finds no fault, whoever it looks as, and asks Kafka as nobody else."""
+    for account in ACCOUNTS:
+        report = json.loads(await _geolane(folder, "doctor", "--json", f"--as={account}"))
+        faults = [f for f in report["findings"] if f["level"] == "fault"]
+        assert not faults, f"as {account}: {faults}"
+        login = next(f for f in report["findings"] if (f["group"], f["name"]) == ("kafka", "login"))
+        if account == "ana":
+            assert (login["level"], "people have no account" in login["found"]) == ("skipped", True)
+        else:
+            assert f"as {account} (SCRAM-SHA-512)" in login["found"]
 
 
 async def _events_seen_by_analytics(kafka: Kafka) -> int:
@@ -138,6 +157,10 @@ async def test_the_stream_is_worked_exactly_once_with_the_rights_that_provisioni
                 async with asyncio.timeout(30):
                     while await _events_seen_by_analytics(stack.base.kafka) < EVENTS - a.dead:
                         await asyncio.sleep(0.1)
+                await _require_healthy(folder)
+                dead = json.loads(await _geolane(folder, "dead", "list", "--json"))
+                assert dead["count"] == a.dead
+                assert "6/6 lanes" in await _geolane(folder, "ctl", "status", "--user=ana")
                 for name in ("geolane", "node-yyz-1", "router-1", "analytics-1", "geo-1"):
                     told = (run.settings / f"{name}.toml").read_text()
                     assert f'username = "{name}"' in told

@@ -196,6 +196,8 @@ class KafkaCheck:
         if self._no_tls:
             raise NotLookedAt("the certificate is not trusted, so there is no login")
         kafka = self._kafka
+        if self._who.role is Role.PERSON and kafka.username == self._who.account:
+            raise NotLookedAt("people have no account in Kafka")
         who = (
             f"{kafka.username} ({kafka.sasl_mechanism})"
             if kafka.security.startswith("SASL")

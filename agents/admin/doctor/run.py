@@ -76,17 +76,16 @@ async def make_report(
     return report
 
 
-_COLOURS = {
-    Level.OK: {"fg": "green"},
-    Level.WARNING: {"fg": "yellow", "bold": True},
-    Level.FAULT: {"fg": "red", "bold": True},
-    Level.SKIPPED: {"dim": True},
-}
+_COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.FAULT: "red"}
 
 
 def _style(text: str, level: Level) -> str:
     # click.echo removes the colours if the output is not a terminal.
-    return text if os.environ.get("NO_COLOR") else click.style(text, **_COLOURS[level])
+    if os.environ.get("NO_COLOR"):
+        return text
+    if level is Level.SKIPPED:
+        return click.style(text, dim=True)
+    return click.style(text, _COLOURS[level], bold=True)
 
 
 def report_settings_error(error: SettingsError, account: str | None) -> Report:
