@@ -2,6 +2,16 @@
 error names the place, the key, and the right form."""
 
 from agents.settings.geo import Apple, Geo, Nominatim, Photon, Valhalla
+from agents.settings.processes import (
+    PASS_THROUGH,
+    Analytics,
+    Coordinator,
+    Flink,
+    Metrics,
+    Router,
+    Worker,
+)
+from agents.settings.servers import ACCOUNT, Ejabberd, Kafka, Topics, Xmpp
 from agents.settings.sources import (
     DEFAULT,
     Loaded,
@@ -12,21 +22,7 @@ from agents.settings.sources import (
     read_secret,
     with_passwords_beside,
 )
-from agents.settings.tables import (
-    ACCOUNT,
-    PASS_THROUGH,
-    Analytics,
-    Coordinator,
-    Ejabberd,
-    Flink,
-    Kafka,
-    Metrics,
-    Router,
-    Settings,
-    Topics,
-    Worker,
-    Xmpp,
-)
+from agents.settings.tables import Settings
 
 __all__ = [
     "ACCOUNT",

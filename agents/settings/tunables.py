@@ -17,7 +17,8 @@ from agents.settings.fields import (
     meta_of,
     unit_of,
 )
-from agents.settings.tables import ORDERED, CalmKeys, Coordinator, Worker
+from agents.settings.processes import CalmKeys, Coordinator, Worker
+from agents.settings.tables import ORDERED
 
 _OF_WORKERS = ("commit_gap_ms", "batch_records", "telemetry_period_s", "ping_period_s")
 _DIGITS = 9  # digits that a value keeps, so that it is the same in every form in which it is sent

@@ -17,8 +17,8 @@ from agents.base.errors import SettingsError
 from agents.base.supervisor import LAST_END, PARENT
 from agents.settings import Loaded, Settings, gather_settings, load_settings
 from agents.settings.calm import Calm
+from agents.settings.processes import CalmKeys
 from agents.settings.sources import RESERVED, all_keys
-from agents.settings.tables import CalmKeys
 
 Gather = Callable[..., Loaded]
 

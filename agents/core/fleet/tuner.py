@@ -1,7 +1,7 @@
 """`tune`: settings that apply at once, to all workers or to the planner, until they are taken back.
 
 The record `tuning` in `placement` is the truth. The feed of that name tells the workers, which
-acknowledge its version in their telemetry. agents/settings/tables.py has the limits of each
+acknowledge its version in their telemetry. agents/settings/processes.py has the limits of each
 value."""
 
 from __future__ import annotations
