@@ -93,7 +93,7 @@ class Server:
             return None
         return pid if self._is_ours(pid) else None
 
-    async def start(self, timeout_s: float = 30) -> None:
+    async def start(self, timeout_s: float = 60) -> None:
         """Start the server and wait until it serves. A server that a killed run left is ended
         first.
 
