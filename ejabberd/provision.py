@@ -186,14 +186,25 @@ async def _ensure_roster(api: AdminApi, domain: str) -> None:
     be O(N) presences each. People see nobody through it."""
     fleet = f"fleet.{domain}"
     for group, shows in (("workers", "coordinator"), ("coordinator", "workers")):
-        await api.call(
-            "srg_create", group=group, host=fleet, label=group, description=group, display=shows
-        )
+        if not await _create_group(api, fleet, group, shows):
+            # Newer servers (seen with 26.07) want the shown group to exist. A group that exists is
+            # not made again without what it shows: the fleet's presences would go away.
+            await _create_group(api, fleet, shows, "")
+            if not await _create_group(api, fleet, group, shows):
+                raise CommandRefused("http-500", f"srg_create: no shared roster {group} at {fleet}")
     await api.call(
         "srg_user_add", user=COORDINATOR, host=fleet, group="coordinator", grouphost=fleet
     )
     words = {"label": OPERATORS, "description": OPERATORS, "display": ""}
     await _change_operators_group(api, "srg_create", group=OPERATORS, host=domain, **words)
+
+
+async def _create_group(api: AdminApi, host: str, group: str, shows: str) -> bool:
+    """Make a shared roster group that shows the group `shows`; False if the server made none."""
+    made = await api.call(
+        "srg_create", group=group, host=host, label=group, description=group, display=shows
+    )
+    return bool(made == 0)
 
 
 async def _change_operators_group(api: AdminApi, command: str, **arguments: str) -> None:
