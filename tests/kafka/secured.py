@@ -23,6 +23,8 @@ class SecureBroker(Broker):
     """A broker that listens with SASL_SSL and knows one user, as a user's own cluster may; and, for
     the test, without a password. `denies`: what no ACL allows is denied; USER may do everything."""
 
+    certificate_days = 90.0
+
     def __init__(self, folder: Path, *, denies: bool = False) -> None:
         super().__init__(folder, heap_mb=256)
         self.secure_port = ports.find_free_port()
@@ -34,7 +36,7 @@ class SecureBroker(Broker):
 
     def _more_properties(self) -> str:
         port, controller_port = self._choose_ports()
-        make_certificate(self.folder / "server.pem", self.folder / "ca.pem")
+        make_certificate(self.folder / "server.pem", self.folder / "ca.pem", self.certificate_days)
         self.user.set_owner_and_mode(self.folder / "server.pem", 0o640, give=False)
         plain, secure = f"PLAINTEXT://127.0.0.1:{port}", f"SASL_SSL://127.0.0.1:{self.secure_port}"
         module = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
@@ -60,7 +62,7 @@ ssl.keystore.location={self.folder}/server.pem
         return ["--add-scram", f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]"]
 
 
-def make_certificate(server: Path, ca: Path) -> None:
+def make_certificate(server: Path, ca: Path, days: float = 90.0) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kafka.test")])
     now = datetime.datetime.now(datetime.UTC)
@@ -71,7 +73,7 @@ def make_certificate(server: Path, ca: Path) -> None:
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=90))
+        .not_valid_after(now + datetime.timedelta(days=days))
         .add_extension(
             x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
         )

@@ -66,8 +66,11 @@ COORDINATOR = Coordinator(lanes=LANE_COUNT, raw_partitions=1, transaction_timeou
 
 
 class Faulty(SecureBroker):
-    """With ACLs, none of which lets the one user in; with limits below ours; it makes topics that
-    are asked about; and at `lost_port` it tells clients to go on where nobody listens."""
+    """With ACLs, none of which lets the one user in; with limits below ours and a certificate that
+    expires tomorrow; it makes topics that are asked about; and at `lost_port` it tells clients to
+    go on where nobody listens."""
+
+    certificate_days = 1.0
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
