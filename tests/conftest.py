@@ -8,8 +8,10 @@ import gc
 import os
 import threading
 from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
+import structlog
 from blockbuster import BlockBuster, blockbuster_ctx
 
 pytest_plugins = ["tests.fixtures.xmpp", "tests.fixtures.kafka", "tests.fixtures.flink"]
@@ -22,11 +24,18 @@ MAY_BE_SKIPPED = ("no GPU", "needs root", "needs IPv6", "no ../shared/data")
 # pytest's own timeout (180 s) raises an error in the test. If a task swallows it, or the clean-up
 # hangs too, this ends the run.
 HUNG_S = 400.0
+_structlog_configure = structlog.configure
 _terminal = pytest.StashKey[int]()  # what pytest does not capture
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_terminal] = os.dup(2)
+    structlog.configure = _configure_without_cache  # type: ignore[assignment]
+
+
+def _configure_without_cache(**options: Any) -> None:
+    """A cached logger would go on with the processors of a command that an earlier test has run."""
+    _structlog_configure(**options | {"cache_logger_on_first_use": False})
 
 
 @pytest.hookimpl(wrapper=True)
@@ -39,6 +48,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         return (yield)
     finally:
         timer.cancel()
+        structlog.reset_defaults()
 
 
 def _end_hung_run(item: pytest.Item) -> None:
