@@ -103,7 +103,7 @@ async def test_the_doctor_finds_nothing_wrong_and_disturbs_nobody(running: Runni
     said = json.loads((await process.communicate())[0])
     assert (process.returncode, said["ok"], said["account"]) == (0, True, "geolane"), said
     assert said["counts"]["ok"] >= 46, said
-    assert {f["level"] for f in said["findings"]} == {"ok", "skipped"}, said
+    assert [f for f in said["findings"] if f["level"] not in ("ok", "skipped")] == []
     skipped = {f["name"] for f in said["findings"] if f["level"] == "skipped"}
     # the last three need a right that no process has: DescribeConfigs on topics
     assert skipped == {"tuning", "pipeline", "keeping", "record sizes", "time stamps"}, said
