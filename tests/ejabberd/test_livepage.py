@@ -120,7 +120,7 @@ async def test_hostile_items_are_counted_and_markup_is_text(xmpp_server: XmppSer
             await leader.publish(fleet_item(SUMMARY, 4), spoil)
             await leader.publish(fleet_item(replace(SUMMARY, lag_events=i), 4))
             figures = live.page.locator("#figures dl")
-            await expect(figures).to_contain_text(f"Not readable{i} item")
+            await expect(figures).to_contain_text(f"Not readable{i} item", timeout=30_000)
         title = f"{MARKUP} \u202efo tuo"
         alert = FeedItem(ALERTS, "a1", title, "c", AlertItem(Severity.WARNING, "x"), 4)
         await leader.publish(alert)
