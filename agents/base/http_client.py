@@ -9,6 +9,8 @@ from typing import Any
 
 import httpx2 as httpx  # httpx, as it is maintained now, with the same names
 
+from agents.base.supervisor import retrieve_error
+
 FAILURES = (httpx.HTTPError, httpx.InvalidURL)
 TimedOut = httpx.TimeoutException
 """The one of FAILURES for a request that took too long."""
@@ -62,14 +64,8 @@ async def request(
 
     # Shielded: if it is cancelled in the TLS handshake, httpcore2 2.16 leaves the socket open.
     sending = asyncio.create_task(send())
-    sending.add_done_callback(_retrieve_error)
+    sending.add_done_callback(retrieve_error)
     return await asyncio.shield(sending)
-
-
-def _retrieve_error(task: asyncio.Task[httpx.Response]) -> None:
-    """Nobody may be left who waits for it."""
-    if not task.cancelled():
-        task.exception()
 
 
 def cause(failure: BaseException) -> BaseException:

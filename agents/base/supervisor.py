@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 import uvloop
 
@@ -65,6 +66,12 @@ def leaf_errors(error: BaseException) -> Iterator[BaseException]:
 def first_leaf_error(error: BaseException) -> BaseException:
     """The first error inside nested exception groups: the others follow from it."""
     return next(leaf_errors(error))
+
+
+def retrieve_error(future: asyncio.Future[Any]) -> None:
+    """A callback for a future that nobody may be left to wait for: asyncio would log its error."""
+    if not future.cancelled():
+        future.exception()
 
 
 def exit_code_of(error: BaseException) -> int:

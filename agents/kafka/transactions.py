@@ -39,6 +39,7 @@ from aiokafka.protocol.transaction import (
 )
 
 from agents import settings
+from agents.base.supervisor import retrieve_error
 from agents.kafka import markers
 from agents.kafka.broker_clock import BrokerClock
 from agents.kafka.connection import client_kwargs, raise_for_code
@@ -148,7 +149,7 @@ class TransactionalProducer(AIOKafkaProducer):  # type: ignore[misc]  # aiokafka
         """As aiokafka's `send_offsets_to_transaction`, but returns at once: the future has the
         outcome. It must not be cancelled. Any: aiokafka has no types."""
         sent: asyncio.Future[None] = self._txn_manager.add_offsets_to_txn(dict(positions), group)
-        sent.add_done_callback(_retrieve_error)
+        sent.add_done_callback(retrieve_error)
         return sent
 
     async def begin_empty_transaction(
@@ -267,12 +268,6 @@ class _Requests:
         kind = type(transactions._pid_and_epoch)
         transactions._pid_and_epoch = kind(response.producer_id, response.producer_epoch)
         transactions._sequence_numbers.clear()
-
-
-def _retrieve_error(future: asyncio.Future[None]) -> None:
-    """Or asyncio logs an error that nobody waited for."""
-    if not future.cancelled():
-        future.exception()
 
 
 async def _read_transaction_version(client: Any) -> int:

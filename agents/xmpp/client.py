@@ -34,6 +34,7 @@ from agents.base.errors import (
     XmppError,
     system_reason,
 )
+from agents.base.supervisor import retrieve_error
 from agents.base.text import to_one_line
 from agents.xmpp.gate import Gate, Ticket
 from agents.xmpp.stream import MECHANISMS, Stream, tls_context
@@ -241,7 +242,7 @@ class Session:
             asked_s = loop.time()
             ping = self.make_iq("get", str(self.stream.boundjid.host))
             ET.SubElement(ping.xml, f"{{{ns.PING}}}ping")
-            ping.send(timeout=self.login.answer_s).add_done_callback(_retrieve_exception)
+            ping.send(timeout=self.login.answer_s).add_done_callback(retrieve_error)
             await asyncio.sleep(self.login.answer_s)
             await asyncio.sleep(
                 0.05
@@ -449,11 +450,6 @@ def _read_credentials(xmpp: settings.Xmpp, account: str) -> tuple[str, str]:
             f"the systemd credential {account}"
         )
     return password, cert_file
-
-
-def _retrieve_exception(answer: asyncio.Future[Iq]) -> None:
-    if not answer.cancelled():
-        answer.exception()
 
 
 class Backoff:

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from agents.base.errors import ProviderUnavailable, SettingsError
 from agents.base.files import SECRET_BYTES, read_whole_file
+from agents.base.supervisor import retrieve_error
 from agents.geo.apple.answers import TokenResponse
 from agents.settings import Apple, find_secret_file
 
@@ -101,7 +102,7 @@ class AccessTokens:
             return self._token
         if self._under_way is None or self._under_way.done():
             self._under_way = asyncio.create_task(self._fetch())
-            self._under_way.add_done_callback(_retrieve_error)
+            self._under_way.add_done_callback(retrieve_error)
         return await asyncio.shield(self._under_way)  # if one caller gives up, the others go on
 
     def drop(self, token: str) -> None:
@@ -133,9 +134,3 @@ class AccessTokens:
         self._token = got.access_token
         self._replace_at = begun + max(valid_s - EARLY_S, valid_s / 2)
         return self._token
-
-
-def _retrieve_error(task: asyncio.Task[str]) -> None:
-    """Nobody may be left who waits for it."""
-    if not task.cancelled():
-        task.exception()
