@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from agents.base.errors import GeolaneError
 from agents.base.files import read_or_make_password, replace_file
 from agents.base.progress import PrintLine
 from agents.base.supervisor import leaf_errors
+from agents.kafka.java_client import java_properties
 from agents.kafka.rights import CLIENT, COORDINATOR, client_rights, rights_of
 from agents.kafka.users import Accounts
 from agents.local.servers import webchat
@@ -273,17 +274,15 @@ async def _give_accounts(admin: Kafka, secrets: Path, workers: Sequence[str]) ->
 
 def _write_client_files(kafka: Kafka, file: Path, java: Path) -> None:
     """Write the file that librdkafka's clients read (kcat), and the one of Kafka's own tools."""
-    password = read_secret(kafka.password_file)
-    module = "org.apache.kafka.common.security.scram.ScramLoginModule"
-    common = (
-        f"bootstrap.servers={kafka.bootstrap}\n"
-        f"security.protocol={kafka.security}\n"
-        f"sasl.mechanism={kafka.sasl_mechanism}\n"
-    )
-    login = f"sasl.username={kafka.username}\nsasl.password={password}\n"
-    jaas = f'{module} required username="{kafka.username}" password="{password}";'
-    replace_file(file, common + login)
-    replace_file(java, f"{common}sasl.jaas.config={jaas}\n")
+    options = java_properties(kafka)
+    replace_file(java, _format_properties(options))
+    login = {"sasl.username": kafka.username, "sasl.password": read_secret(kafka.password_file)}
+    own = {key: value for key, value in options.items() if key != "sasl.jaas.config"}
+    replace_file(file, _format_properties(own | login))
+
+
+def _format_properties(options: Mapping[str, str]) -> str:
+    return "".join(f"{key}={value}\n" for key, value in options.items())
 
 
 def end_leftovers(folder: RunFolder) -> None:
