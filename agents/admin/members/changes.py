@@ -30,22 +30,20 @@ LOOK_EVERY_S = 0.5
 
 def list_workers(asked: MemberRequest) -> Iterator[str]:
     """The inventory's workers, one line each. Raises SettingsError."""
-    inventory = inventory_file.read_inventory(asked.inventory)
-    wide = max(len(w) for w in inventory.workers)
-    ceiling_eps = asked.settings.worker.capacity_eps
-    for spec in inventory.workers.values():
-        has = "" if (asked.secrets / spec.worker).exists() else f"  no password in {asked.secrets}"
+    workers = [*workers_of_inventory(asked)]
+    wide = max(len(x.worker) for x in workers)
+    for x in workers:
+        has = "" if x.has_password else f"  no password in {asked.secrets}"
         limited = (
-            f", limited to {ceiling_eps:,.0f} by worker.capacity_eps"
-            if 0 < ceiling_eps < spec.capacity_eps
+            f", limited to {x.ceiling_eps:,.0f} by worker.capacity_eps"
+            if x.ceiling_eps is not None and x.ceiling_eps < x.capacity_eps
             else ""
         )
-        capacity = f"{spec.capacity_eps:8,.0f} events/s{limited}"
-        yield f"{spec.worker:{wide}}  {spec.site:8} {capacity}{has}"
+        yield f"{x.worker:{wide}}  {x.site:8} {x.capacity_eps:8,.0f} events/s{limited}{has}"
 
 
 def workers_of_inventory(asked: MemberRequest) -> Iterator[InventoryWorker]:
-    """The same for programs."""
+    """The same for programs. Raises SettingsError."""
     inventory = inventory_file.read_inventory(asked.inventory)
     for spec in inventory.workers.values():
         yield InventoryWorker(
