@@ -53,49 +53,36 @@ def explain_lane(placing: Placing, p: Partition, now: float) -> Answer:
     paused, absent = PAUSE in placing.fleet.intents, describe_absences(placing.fleet)
     if scored is None or p not in scored.partitions:
         text = f"Lane {p.n} has not been scored yet; try again in a second."
-        return Answer(text, explanation_data(None, p, placed, now, paused=paused, absent=absent))
-    text = explain_scored_lane(
-        scored,
-        p,
+        return Answer(text, _explanation_data(None, p, placed, now, paused=paused))
+    case = _make_case(scored, p, placed, absent, describe_raise(placing, p))
+    text = _describe_case(
+        case,
         placed,
         now,
         paused=paused,
-        absent=absent,
-        raised=describe_raise(placing, p),
         paths=placing.inputs.data.paths_to(placing.inputs.data.leaders.get(p.n, NO_BROKER)),
         traffic=describe_traffic(placing, p, now),
     )
-    return Answer(text, explanation_data(scored, p, placed, now, paused=paused, absent=absent))
+    return Answer(text, _explanation_data(case, p, placed, now, paused=paused))
 
 
-def explanation_data(
-    scored: Scored | None,
-    p: Partition,
-    placed: Placed,
-    now: float,
-    *,
-    paused: bool,
-    absent: Mapping[str, str],
+def _explanation_data(
+    case: _Case | None, p: Partition, placed: Placed, now: float, *, paused: bool
 ) -> ExplanationData:
-    """The same for programs; without `scored` no plan has seen the lane."""
-    orphan = placed.state is State.ORPHAN
-    here = -1
-    if scored is not None and not orphan and placed.worker in scored.workers:
-        here = scored.workers.index(placed.worker)
-    case = None if scored is None else _Case(scored, p, here, absent)
+    """The same for programs; without `case` no plan has seen the lane."""
     costs: list[NodeCost] = []
     binds: Binding | None = None
-    if case is not None and here >= 0:
+    if case is not None and case.here >= 0:
         other = case.find_cheapest(case.may & ~case.taken)
         binds = _find_constraint(case, other, now, paused)[0]
-        rows: list[tuple[CostRole, int]] = [("current", here), ("chosen", case.to)]
+        rows: list[tuple[CostRole, int]] = [("current", case.here), ("chosen", case.to)]
         costs = [case.cost_at(n, role) for role, n in (*rows, ("runner_up", other)) if n >= 0]
     elif case is not None and p.n in case.plan.waiting:
         binds = "waits"
     return ExplanationData(
         lane=p.n,
         state=placed.state.value,
-        node=None if orphan else short_name(placed.worker),
+        node=None if placed.state is State.ORPHAN else short_name(placed.worker),
         epoch=placed.epoch,
         why=placed.why,
         scored=case is not None,
@@ -193,11 +180,23 @@ def explain_scored_lane(
     """Like `explain_lane`, on values. `absent`: see `describe_absences`. `raised`: what raised the
     lane's forecast. `paths`: by worker, the round trips to the lane's broker that were measured.
     `traffic`: see `describe_traffic`."""
-    if placed.state is State.ORPHAN or placed.worker not in scored.workers:
-        if p.n not in scored.plan.waiting:
-            return f"Lane {p.n} has no owner: it is about to be placed."
-        return "\n".join(_describe_waiting(_Case(scored, p, -1, absent, raised)))
-    case = _Case(scored, p, scored.workers.index(placed.worker), absent, raised)
+    case = _make_case(scored, p, placed, absent, raised)
+    return _describe_case(case, placed, now, paused=paused, paths=paths, traffic=traffic)
+
+
+def _describe_case(
+    case: _Case,
+    placed: Placed,
+    now: float,
+    *,
+    paused: bool,
+    paths: Mapping[str, MeasuredPath],
+    traffic: str,
+) -> str:
+    if case.here < 0:
+        if case.p.n not in case.plan.waiting:
+            return f"Lane {case.p.n} has no owner: it is about to be placed."
+        return "\n".join(_describe_waiting(case))
     current = " ".join(
         [_describe_current_node(case, placed), *_describe_path(case, paths, now), traffic]
     ).strip()
@@ -279,6 +278,14 @@ class _Case:
         if not among.any():
             return -1
         return int(np.where(among, self.ms + self.price, np.inf).argmin())
+
+
+def _make_case(
+    scored: Scored, p: Partition, placed: Placed, absent: Mapping[str, str], raised: str
+) -> _Case:
+    owned = placed.state is not State.ORPHAN and placed.worker in scored.workers
+    here = scored.workers.index(placed.worker) if owned else -1
+    return _Case(scored, p, here, absent, raised)
 
 
 def seats_after_plan(scored: Scored) -> Ints:
