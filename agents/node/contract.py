@@ -38,7 +38,7 @@ RecordPipeline = Callable[[list[Record]], Sequence[PipelineAnswer]]
 ColumnPipeline = Callable[[RecordColumns], Sequence[bytes | None]]
 Pipeline = RecordPipeline | ColumnPipeline
 Row = tuple[bytes | None, bytes, str, int, str]
-"""The same of one record."""
+"""The fields of one record, in the order of RecordColumns."""
 
 POISONED_AT = 100
 """This many failures in a row stop the lane: a broken pipeline must not make dead letters of a

@@ -387,8 +387,9 @@ class News:
 
     def _owner_of_key(self, about: str) -> str:
         """The owner of the partition with this key; empty for anything else."""
-        topic, _, n = about.rpartition("/")
-        placed = self.fleet.partitions.get(Partition(topic, int(n))) if n.isdecimal() else None
+        if not about.rpartition("/")[2].isdecimal():
+            return ""
+        placed = self.fleet.partitions.get(Partition.of_key(about))
         return placed.worker if placed is not None else ""
 
     def _tell_troubles(self, now: float) -> None:

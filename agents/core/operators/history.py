@@ -22,6 +22,7 @@ from agents.core.operators.arguments import (
     split_keyed_words,
 )
 from agents.core.operators.command import Context, Fetch, Remembered
+from agents.core.operators.tables import say_more
 
 KINDS = ("action", "decision", "alert", "hotspot")
 WIDTH = 90  # of a line in a chat
@@ -114,11 +115,8 @@ def _show_entries(c: Context, found: object, filters: Sequence[str]) -> Answer:
     )
     if not found.rows:
         return Answer(f"No entries{of}." if of else "Nothing has happened yet.", data)
-    more = (
-        f" More: {c.prefix}history {' '.join([str(found.page + 1), *filters])}"
-        if found.page < found.pages
-        else ""
-    )
+    if more := say_more(found.pages, "history", found.page, c.prefix):
+        more = " ".join([more, *filters])
     day = "" if len({r.ms // 86_400_000 for r in found.rows}) == 1 else ", over several days"
     lines = [
         f"{format_clock(r.ms)} {r.who.partition('@')[0] + ': ' if r.who else ''}{r.text}"
