@@ -28,7 +28,7 @@ from agents.local.demo.replay import KeyedValue, Replay
 from agents.local.servers.children import Child
 from agents.local.servers.folder import RunFolder
 from agents.local.stack import ANALYTICS_FLINK, INVENTORY, Stack, StackPlan, inventory_to_toml
-from agents.settings import Analytics, Coordinator, Router, Settings, Xmpp, decode_toml
+from agents.settings import Analytics, Coordinator, Router, Settings, Xmpp, decode_toml, read_secret
 from agents.xmpp.operator_client import ChatMessage, OperatorClient
 
 RATE_EPS = 1000.0
@@ -91,6 +91,9 @@ class Running:
         return msgspec.structs.replace(
             self.stack.base.xmpp, password_file=str(self.stack.folder.secrets / who)
         )
+
+    def password(self, who: str) -> str:
+        return read_secret(str(self.stack.folder.secrets / who))
 
     def bot(self, text: str, *, room: bool | None = None) -> Callable[[ChatMessage], bool]:
         """What the coordinator says that has `text`, a pattern; `room`: there, or one to one."""

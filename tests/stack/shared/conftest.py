@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from playwright.async_api import Browser
 
+from tests.stack.browser import chromium
 from tests.stack.conftest import Running, started
 
 
@@ -15,3 +17,9 @@ from tests.stack.conftest import Running, started
 async def running(request: pytest.FixtureRequest) -> AsyncIterator[Running]:
     async with started(request.session, coordinators=2) as stack:
         yield stack
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
+async def browser() -> AsyncIterator[Browser]:
+    async with chromium() as started:
+        yield started

@@ -11,18 +11,11 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, expect
 
-from agents.settings import read_secret
-from tests.stack.browser import LivePage, chromium, closed
+from tests.stack.browser import LivePage, closed
 from tests.stack.conftest import Running
 
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="package")]
 WELL = re.compile(r"^(ok|full)$")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="package")
-async def browser() -> AsyncIterator[Browser]:
-    async with chromium() as started:
-        yield started
 
 
 @pytest_asyncio.fixture(loop_scope="package")
@@ -38,12 +31,8 @@ async def live(running: Running, browser: Browser) -> AsyncIterator[LivePage]:
         await closed(context.close())
 
 
-def password(running: Running, who: str) -> str:
-    return read_secret(str(running.stack.folder.secrets / who))
-
-
 async def log_in(running: Running, live: LivePage, who: str = "operator") -> None:
-    await live.log_in(f"{who}@geolane.test", password(running, who))
+    await live.log_in(f"{who}@geolane.test", running.password(who))
     await live.shows_fleet()
 
 
@@ -92,7 +81,7 @@ async def test_a_keyboard_is_enough_and_whoever_may_only_look_is_offered_nothing
     await keys.press("Enter")
     await expect(page.get_by_role("alert").first).to_contain_text("address or password is wrong")
     await expect(page.get_by_label("Password")).to_be_focused()
-    await keys.insert_text(password(running, "guest"))
+    await keys.insert_text(running.password("guest"))
     await keys.press("Enter")
     await live.shows_fleet()
     await expect(page.locator("#map")).to_be_focused()
@@ -117,7 +106,7 @@ async def test_a_keyboard_is_enough_and_whoever_may_only_look_is_offered_nothing
 async def test_nothing_leaves_the_machine_nothing_is_kept_and_all_can_read_it(
     running: Running, live: LivePage
 ) -> None:
-    page, word = live.page, password(running, "operator")
+    page, word = live.page, running.password("operator")
     assert await live.inaccessible() == []
     await log_in(running, live)
     await live.state("Live")

@@ -11,18 +11,11 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, expect
 
-from agents.settings import read_secret
-from tests.stack.browser import ChatPage, chromium, closed
+from tests.stack.browser import ChatPage, closed
 from tests.stack.conftest import Running
 
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="package")]
 OPERATOR = "operator@geolane.test"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="package")
-async def browser() -> AsyncIterator[Browser]:
-    async with chromium() as started:
-        yield started
 
 
 @pytest_asyncio.fixture(loop_scope="package")
@@ -38,14 +31,10 @@ async def chat(running: Running, browser: Browser) -> AsyncIterator[ChatPage]:
         await closed(context.close())
 
 
-def password(running: Running) -> str:
-    return read_secret(str(running.stack.folder.secrets / "operator"))
-
-
 async def test_one_logs_in_asks_and_is_answered_and_nothing_leaves_the_machine(
     running: Running, chat: ChatPage
 ) -> None:
-    page, word = chat.page, password(running)
+    page, word = chat.page, running.password("operator")
     assert await chat.inaccessible() == []
     await chat.log_in(OPERATOR, word)
     await chat.in_room()
@@ -82,12 +71,12 @@ async def test_what_is_wrong_is_said_and_a_keyboard_is_enough_for_the_rest(
     running: Running, chat: ChatPage
 ) -> None:
     why, keys = chat.page.get_by_role("alert"), chat.page.keyboard
-    await chat.log_in("operator@elsewhere.test", password(running))
+    await chat.log_in("operator@elsewhere.test", running.password("operator"))
     await expect(why).to_contain_text("ends in @geolane.test")
     await chat.log_in(OPERATOR, "not this one")
     await expect(why).to_contain_text("address or password is wrong")
     await expect(chat.page.get_by_label("Password")).to_be_focused()
-    await keys.insert_text(password(running))
+    await keys.insert_text(running.password("operator"))
     await keys.press("Enter")
     await chat.in_room()
     await expect(chat.page.get_by_label("Message to")).to_be_focused()
@@ -114,7 +103,7 @@ async def test_a_lost_server_is_said_and_the_page_comes_back_by_itself(
 ) -> None:
     servers = running.stack.servers
     assert servers.server is not None
-    await chat.log_in(OPERATOR, password(running))
+    await chat.log_in(OPERATOR, running.password("operator"))
     await chat.in_room()
     servers.hold_server("ejabberd")
     servers.server.kill()
