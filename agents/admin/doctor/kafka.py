@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
-import math
 import statistics
 import time
 from collections import defaultdict
@@ -67,7 +66,8 @@ from agents.settings.sources import DEFAULT
 GROUP = "kafka"
 ANSWER_MS = 4000
 PROBES = 7
-METADATA_AT_MOST, METADATA_PAUSE_S = 20, 0.1
+PROBE_AGAIN_S, PROBE_PAUSE_S = 3.0, 0.1
+"""How long a broker that seems to be behind something is asked again: it may only be busy."""
 HIDDEN = kafka_errors.TopicAuthorizationFailedError.__name__
 _CLOSED = (kafka_errors.KafkaConnectionError, OSError)
 
@@ -313,18 +313,23 @@ class KafkaCheck:
             try:
                 async with asyncio.timeout(10), open_probe(kwargs, address) as connection:
                     rtts = [await measure_rtt_ms(connection) for _ in range(PROBES)]
-                    tcp_ms = read_tcp_rtt_ms(connection)
-                    median_ms, min_ms = statistics.median(rtts), min(rtts)
-                    metadata_ms = math.inf
-                    for _ in range(METADATA_AT_MOST):  # the broker may only be busy
-                        metadata_ms = min(metadata_ms, await _measure_metadata_ms(connection))
+                    metadata_ms = await _measure_metadata_ms(connection)
+                    until = time.monotonic() + PROBE_AGAIN_S
+                    while True:
                         trip = RoundTrip(
-                            broker, host_and_port, median_ms, min_ms, tcp_ms, metadata_ms
+                            broker,
+                            host_and_port,
+                            statistics.median(rtts),
+                            min(rtts),
+                            read_tcp_rtt_ms(connection),
+                            metadata_ms,
                         )
-                        if not trip.answered_on_the_way:
-                            break
-                        await asyncio.sleep(METADATA_PAUSE_S)
-                    return trip
+                        between = trip.behind_something or trip.answered_on_the_way
+                        if not between or time.monotonic() >= until:
+                            return trip
+                        await asyncio.sleep(PROBE_PAUSE_S)
+                        rtts.append(await measure_rtt_ms(connection))
+                        metadata_ms = min(metadata_ms, await _measure_metadata_ms(connection))
             except (kafka_errors.KafkaError, OSError, TimeoutError) as e:
                 silent[host_and_port] = str(to_geolane_error(e, "does not answer a probe"))
                 return None

@@ -21,6 +21,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.structs import OffsetAndMetadata
 
 from agents import settings
+from agents.admin.doctor import kafka as kafka_check
 from agents.admin.doctor.fleet import FleetCheck
 from agents.admin.doctor.judge.roles import Whom
 from agents.admin.doctor.judge.verdict import Finding, Level
@@ -48,6 +49,7 @@ from agents.core.model.topology import (
 from agents.kafka import compacted
 from agents.kafka.connection import client_kwargs
 from agents.kafka.offsets import Offsets
+from agents.kafka.paths import read_tcp_rtt_ms
 from agents.kafka.topics import Topic, fleet_topics
 from agents.kafka.verification import KEY
 from agents.local.servers.broker import SELF
@@ -326,6 +328,31 @@ async def test_a_proxy_on_the_way_is_told(server_folder: Path) -> None:
         "a proxy, load balancer or TLS terminator is between",
         level=Level.OK,
     )
+
+
+async def test_a_broker_that_was_only_busy_is_not_far(
+    server_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker, looked = ProxiedBroker(server_folder / "kafka", heap_mb=256), asyncio.Event()
+
+    def note_look(connection: object) -> float | None:
+        looked.set()
+        return read_tcp_rtt_ms(connection)
+
+    monkeypatch.setattr(kafka_check, "read_tcp_rtt_ms", note_look)
+    async with DelayProxy([Link("busy", broker.proxy_port, broker.listener_port, 60)]) as proxy:
+        try:
+            await broker.start(120)
+            looking = asyncio.create_task(
+                look(broker.proxied, "kafka round trips", "kafka socket buffers")
+            )
+            await asyncio.wait_for(looked.wait(), 30)
+            await proxy.change_link("busy", rtt_ms=0)
+            found = await looking
+        finally:
+            broker.kill()
+    named(found, "kafka socket buffers", "no broker is farther", level=Level.OK)
+    assert "is between" not in found["kafka round trips"].found
 
 
 async def _answer_probes(
