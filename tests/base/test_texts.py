@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.admin.members import inventory_file
+from agents.admin import inventory_file
 from agents.base import json_lines
 from agents.base.errors import SettingsError
 from agents.base.files import BOM, MAX_BYTES, SECRET_BYTES, read_or_make_password

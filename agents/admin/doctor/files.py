@@ -18,7 +18,7 @@ from agents.admin.doctor.judge.verdict import (
     ok,
     warning,
 )
-from agents.admin.members.inventory_file import read_inventory
+from agents.admin.inventory_file import read_inventory
 from agents.base.errors import SettingsError
 from agents.core.model.inventory import Inventory
 from agents.core.model.topology import KINDS

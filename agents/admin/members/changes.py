@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
-from agents.admin.members import inventory_file
+from agents.admin import inventory_file
 from agents.admin.members.request import MemberRequest, account_of_node
 from agents.admin.provision.feeds import check_feeds
 from agents.base.errors import KafkaUnavailable, SettingsError

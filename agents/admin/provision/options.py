@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from agents.admin.members.inventory_file import read_inventory
+from agents.admin.inventory_file import read_inventory
 from agents.base.errors import SettingsError
 from agents.kafka.rights import COORDINATOR, Right, rights_of_accounts
 from agents.settings import ACCOUNT, Settings

@@ -11,7 +11,7 @@ from agents.admin.members.changes import list_workers
 from agents.admin.members.request import MemberRequest
 from agents.core.model.answers import InventoryWorker
 from agents.settings import Coordinator, Settings, Worker
-from tests.admin.members.test_inventory_file import FILE
+from tests.admin.test_inventory_file import FILE
 from tests.cli.held import hold_line
 
 

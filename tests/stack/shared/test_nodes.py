@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from agents.admin.members import inventory_file
+from agents.admin import inventory_file
 from agents.local.demo.replay import KeyedValue
 from agents.local.servers.children import Child
 from agents.xmpp.operator_client import OperatorClient

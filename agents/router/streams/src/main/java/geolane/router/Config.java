@@ -6,7 +6,7 @@ import java.io.IOException;
 import java.util.Map;
 
 /**
- * What the supervisor (agents/router/streams_process.py) hands over as the first line of standard input, secrets included:
+ * What the supervisor (agents/router/streams_config.py) hands over as the first line of standard input, secrets included:
  * they are in no argument, file or variable of the environment.
  *
  * @param kafka how the brokers are reached, in Kafka's own keys

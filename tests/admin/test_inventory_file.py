@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from agents.admin.members import inventory_file
-from agents.admin.members.inventory_file import Row
+from agents.admin import inventory_file
+from agents.admin.inventory_file import Row
 from agents.base.errors import SettingsError
 
 FILE = """\
