@@ -29,6 +29,7 @@ from aiokafka.protocol.types import (
 
 _TEXT = String("utf-8")
 _SHORT = CompactString("utf-8")
+_SET, _TOPIC_CONFIG = 0, 2
 
 
 class Resource(IntEnum):
@@ -54,8 +55,6 @@ CLUSTER_NAME = "kafka-cluster"
 
 ANY = 1
 ALLOW = 3
-SET = 0
-TOPIC = 2
 SCRAM = {"SCRAM-SHA-256": (1, "sha256"), "SCRAM-SHA-512": (2, "sha512")}
 """Kafka's number and hashlib's name of each mechanism."""
 
@@ -94,7 +93,8 @@ class IncrementalAlterConfigs(Request[_AlterConfigs]):  # type: ignore[misc]
 
     def __init__(self, topics: dict[str, dict[str, str]]) -> None:
         self._topics = [
-            (TOPIC, name, [(k, SET, v) for k, v in keys.items()]) for name, keys in topics.items()
+            (_TOPIC_CONFIG, name, [(k, _SET, v) for k, v in keys.items()])
+            for name, keys in topics.items()
         ]
 
     def build(self, request_struct_class: type[_AlterConfigs]) -> _AlterConfigs:
