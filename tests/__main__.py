@@ -3,8 +3,8 @@ waiting: those with whole stacks, those with other servers of their own or Flink
 What the first two say comes when the others are done.
 
 A test that fails is tried once more, since so many beside each other on a slow machine are late at
-times; the summary names it (RERUN). Records that are missing or there twice are no question of
-speed: such a test has failed."""
+times; the summary names it (RERUN). Records that are missing or there twice (NotOnceError) are no
+question of speed: such a test has failed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-NEVER_AGAIN = "(?i)missing|duplicate|twice|lost|ledger"
+from tests.once import NotOnceError
+
+NEVER_AGAIN = f"^{NotOnceError.__name__}: "
 AGAIN = ("--reruns=1", f"--rerun-except={NEVER_AGAIN}", "-rfER")
 PYTEST = (sys.executable, "-m", "pytest", "--durations=10", *AGAIN)
 STACKS, ANALYTICS = "tests/stack", "tests/analytics"

@@ -30,6 +30,7 @@ from agents.local.servers.folder import RunFolder
 from agents.local.stack import ANALYTICS_FLINK, INVENTORY, Stack, StackPlan, inventory_to_toml
 from agents.settings import Analytics, Coordinator, Router, Settings, Xmpp, decode_toml, read_secret
 from agents.xmpp.operator_client import ChatMessage, OperatorClient
+from tests.once import require_settled
 
 RATE_EPS = 1000.0
 
@@ -76,8 +77,7 @@ class Running:
         sent = sum(r.sent for r in self.replays)
         async with asyncio.timeout(120):
             await headless.wait_until_settled(self.stack, sent)
-        a = self.stack.accounting
-        assert (a.events_in, a.open, a.duplicates) == (sent, 0, 0)
+        require_settled(self.stack.accounting, sent)
 
     @asynccontextmanager
     async def in_room(self, who: str = "ana") -> AsyncIterator[OperatorClient]:

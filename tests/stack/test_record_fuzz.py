@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.once import NotOnceError
 from tests.record_fuzz.cases import PIPELINE as SOURCE
 from tests.record_fuzz.drive import Fuzz, Run
 from tests.stack.conftest import Running
@@ -16,6 +17,8 @@ PIPELINE = SOURCE
 
 async def test_any_record_comes_out_once_and_nobody_stops(running: Running) -> None:
     result = await Fuzz(running, Run(seed=7, records=4_000)).go()
+    if result["missing"] or result["duplicates"]:
+        raise NotOnceError(result)
     assert result["ok"], result
     assert result["in"] == sum(
         int(str(result[k])) for k in ("clean", "filtered", "dead", "unplaced")

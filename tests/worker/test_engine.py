@@ -12,6 +12,7 @@ from agents.base.errors import CommandRefused, LeaseLost, StaleEpoch
 from agents.core.lanes.records import Record
 from agents.node.stage import NodeStage
 from tests.fixtures.kafka import KafkaServer
+from tests.once import require_once
 from tests.worker.support import Here, Rig, Running, rig, until
 
 LIMIT = 1 << 20
@@ -41,7 +42,7 @@ async def test_lanes_are_worked_once_and_counted_in_the_offset(kafka_server: Kaf
         await w.assign(*((n, 1, 0) for n in range(4)))
         await until(lambda: done(w) == 1200)
         out = await r.sources(r.topics.clean, 1200)
-        assert sorted(out) == sorted(f"raw/{n}/{i}" for n in range(4) for i in range(300))
+        require_once(out, (f"raw/{n}/{i}" for n in range(4) for i in range(300)))
         answer = await w.release(*((n, 1) for n in range(4)))
         for grant in answer.lanes:
             found = await r.committed(r.topics.lanes, grant.n, r.topics.node_group)
@@ -65,9 +66,7 @@ async def test_a_handover_loses_and_doubles_nothing(kafka_server: KafkaServer) -
             await other.assign((0, epoch, answer.lanes[0].offset))
             owner, other = other, owner
         await until(lambda: done(owner) == total)
-        assert sorted(await r.sources(r.topics.clean, total)) == sorted(
-            f"raw/0/{i}" for i in range(total)
-        )
+        require_once(await r.sources(r.topics.clean, total), (f"raw/0/{i}" for i in range(total)))
 
 
 @pytest.mark.parametrize("off_h", [-1, 1])
@@ -105,9 +104,7 @@ async def test_who_is_fenced_commits_nothing_and_ends(kafka_server: KafkaServer)
         b = await r.engine(node(r), "b")
         await b.assign((0, 2, at[0] if at else 0))
         await until(lambda: done(b) == 1000)
-        assert sorted(await r.sources(r.topics.clean, 1000)) == sorted(
-            f"raw/0/{i}" for i in range(1000)
-        )
+        require_once(await r.sources(r.topics.clean, 1000), (f"raw/0/{i}" for i in range(1000)))
 
 
 async def test_told_to_end_by_the_coordinator(kafka_server: KafkaServer) -> None:

@@ -20,6 +20,7 @@ from agents.node.stage import NodeStage
 from agents.router.stage import RouterStage
 from tests.fixtures.kafka import KafkaServer
 from tests.kafka.support import add_partitions, admin_client
+from tests.once import require_once
 from tests.worker.support import Here, event, rig, until
 from tests.worker.test_engine import LIMIT, done, node, same
 
@@ -51,8 +52,8 @@ async def test_once_whenever_the_owner_is_lost(kafka_server: KafkaServer, how: s
                 total += 1
                 with pytest.raises(LeaseLost):
                     await asyncio.wait_for(fenced.task, 15)
-        expected = sorted(f"raw/{n}/{i}" for n in (0, 1) for i in range(total))
-        assert sorted(await r.sources(r.topics.clean, 2 * total)) == expected
+        expected = [f"raw/{n}/{i}" for n in (0, 1) for i in range(total)]
+        require_once(await r.sources(r.topics.clean, 2 * total), expected)
         await until(lambda: done(owner) == 2 * total)
 
 
@@ -76,9 +77,7 @@ async def test_fenced_while_the_pipeline_computes(kafka_server: KafkaServer) -> 
         assert await r.committed(r.topics.lanes, 0, r.topics.node_group) is None
         b = await r.engine(node(r), "b")
         await b.assign((0, 2, 0))
-        assert sorted(await r.sources(r.topics.clean, 100)) == sorted(
-            f"raw/0/{i}" for i in range(100)
-        )
+        require_once(await r.sources(r.topics.clean, 100), (f"raw/0/{i}" for i in range(100)))
 
 
 async def test_a_lost_worker_never_makes_itself_a_lease(kafka_server: KafkaServer) -> None:
@@ -151,7 +150,7 @@ async def test_an_output_partition_that_is_not_there_yet_loses_nothing(
         await add_partitions(r.kafka, r.topics.lanes, 3)
         sources = await r.sources(r.topics.lanes, 200)
         await until(lambda: a.engine.take_load()[0][0].fault == "")
-        assert sorted(sources) == sorted(f"{r.topics.raw}/0/{i}" for i in range(200))
+        require_once(sources, (f"{r.topics.raw}/0/{i}" for i in range(200)))
 
 
 async def test_positions_that_are_gone_stop_the_lane(kafka_server: KafkaServer) -> None:
