@@ -30,7 +30,7 @@ class Service:
     hands_over: bool = True
     leave: asyncio.Event = field(default_factory=asyncio.Event)
     drain_s: float = field(default=0.0, init=False)
-    _is_ready: bool = False
+    is_ready: bool = field(default=False, init=False)
     _status: str = ""
     _owed: str = ""
     _failed: bool = False
@@ -49,10 +49,10 @@ class Service:
 
     def notify_ready(self, status: str) -> None:
         """Report that the process does its work now. Later calls only set the status."""
-        if self._is_ready:
+        if self.is_ready:
             self.notify_status(status)
             return
-        self._is_ready, self._status = True, status
+        self.is_ready, self._status = True, status
         self._owed = f"READY=1\nSTATUS={status}"
         if self._send_state(self._owed):
             self._owed = ""
@@ -84,7 +84,7 @@ class Service:
         while True:
             if self._owed and self._send_state(self._owed):
                 self._owed = ""
-            self._send_state("WATCHDOG=1" if self._is_ready else more)
+            self._send_state("WATCHDOG=1" if self.is_ready else more)
             await asyncio.sleep(self.watchdog_s / 2)
 
     def _send_state(self, text: str) -> bool:

@@ -158,7 +158,7 @@ class CoordinatorProcess:
         with self.devices:
             async with (
                 Journal(Path(c.journal), c.journal_mb << 20) as journal,
-                served(self.settings.metrics, partial(add_coordinator_metrics, self)),
+                served(self.settings.metrics, partial(add_coordinator_metrics, self), service),
                 asyncio.TaskGroup() as group,
             ):
                 self.journal = journal

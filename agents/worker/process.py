@@ -99,7 +99,9 @@ async def run_worker(
     try:
         with AcceleratorWatch() as devices:
             async with (
-                served(settings.metrics, partial(add_worker_metrics, account, engine, link)),
+                served(
+                    settings.metrics, partial(add_worker_metrics, account, engine, link), service
+                ),
                 asyncio.TaskGroup() as tasks,
             ):
                 tasks.create_task(link.run())

@@ -1,5 +1,6 @@
-"""`/metrics` of a process. Threads of its own serve HTTP and write the text. The event loop only
-copies its own state, so that a scrape is consistent, and slow or many scrapers delay nobody.
+"""`/metrics` of a process, and `/ready`, which tells whoever started it. Threads of its own serve
+HTTP and write the text. The event loop only copies its own state, so that a scrape is consistent,
+and slow or many scrapers delay nobody.
 
 prometheus_client writes the text and has the threading server. Its `start_http_server` is not used:
 it has no limit on clients and no time-out for a client that sends nothing, and it answers a failed
@@ -26,13 +27,13 @@ from prometheus_client.registry import Collector
 from agents import settings
 from agents.base import log
 from agents.base.errors import SettingsError
+from agents.base.systemd_notify import Service
 from agents.observe.metrics.samples import Samples
 
 LOOK_BOUND_S = 5.0
 """The event loop has this long to answer; then the scrape fails, and with it `up` in Prometheus."""
 CLIENT_BOUND_S = 10.0
 CLIENTS = 20
-_LATE = [("Content-Type", "text/plain; charset=utf-8")]
 
 _log = log.get_logger("metrics")
 
@@ -77,20 +78,23 @@ class _App:
     """prometheus_client's app, with a bound on clients and an answer for a failed scrape. Each kind
     of failure is logged once, until a scrape succeeds."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, service: Service) -> None:
         self._app = make_wsgi_app(registry)
+        self._service = service
         self._free = threading.BoundedSemaphore(CLIENTS)
         self._said: set[str] = set()
 
     def __call__(
         self, environ: dict[str, Any], start_response: Any
     ) -> Iterable[bytes]:  # Any: WSGI (PEP 3333)
+        if environ.get("PATH_INFO") == "/ready":
+            if self._service.is_ready:
+                return _answer(start_response, "200 OK", "ready")
+            return _answer(start_response, "503 Service Unavailable", "not ready yet")
         if environ.get("PATH_INFO") not in ("/metrics", "/"):
-            start_response("404 Not Found", _LATE)
-            return [b"see /metrics\n"]
+            return _answer(start_response, "404 Not Found", "see /metrics")
         if not self._free.acquire(blocking=False):
-            start_response("503 Service Unavailable", _LATE)
-            return [b"too many clients\n"]
+            return _answer(start_response, "503 Service Unavailable", "too many clients")
         try:
             answer: Iterable[bytes] = self._app(environ, start_response)
         except Exception as e:  # noqa: BLE001 - the scraper gets the error
@@ -99,12 +103,17 @@ class _App:
                 _log.warning(
                     "scrape_failed", error=str(e) or what, exc_info=not isinstance(e, _Late)
                 )
-            start_response("503 Service Unavailable", _LATE)
-            return [f"{e or what}\n".encode()]
+            return _answer(start_response, "503 Service Unavailable", str(e) or what)
         finally:
             self._free.release()
         self._said.clear()
         return answer
+
+
+def _answer(start_response: Any, status: str, text: str) -> list[bytes]:  # Any: WSGI
+    # A new list for each answer: wsgiref adds this answer's Content-Length to it.
+    start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
+    return [f"{text}\n".encode()]
 
 
 class _Server(ThreadingWSGIServer):
@@ -152,9 +161,11 @@ def _bind(where: settings.Metrics, app: _App) -> WSGIServer:
 
 
 @contextlib.asynccontextmanager
-async def served(where: settings.Metrics, look: Callable[[Samples], None]) -> AsyncIterator[int]:
-    """Inside, `/metrics` at `where` serves the samples of `look`; port 0: nothing is served. Yields
-    the port.
+async def served(
+    where: settings.Metrics, look: Callable[[Samples], None], service: Service
+) -> AsyncIterator[int]:
+    """Inside, `/metrics` at `where` serves the samples of `look`, and `/ready` answers 200 once
+    `service` is ready, before that 503; port 0: nothing is served. Yields the port.
 
     `look` is called on this event loop, once per scrape, and must not block. Raises SettingsError
     if the port cannot be opened."""
@@ -164,7 +175,7 @@ async def served(where: settings.Metrics, look: Callable[[Samples], None]) -> As
     book = CollectorRegistry(auto_describe=False, support_collectors_without_names=True)
     ProcessCollector(registry=book)
     book.register(_Looks(look, asyncio.get_running_loop()))
-    server = await asyncio.to_thread(_bind, where, _App(book))
+    server = await asyncio.to_thread(_bind, where, _App(book, service))
     thread = threading.Thread(target=server.serve_forever, args=(0.1,), name="metrics", daemon=True)
     thread.start()
     _log.info("metrics_served", host=where.host, port=where.port)

@@ -48,9 +48,13 @@ class Scrape:
         return sum(found) if found else None
 
 
-def read(port: int, path: str = "/metrics") -> Scrape:
+def read_text(port: int, path: str) -> str:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
-        return Scrape(answer.read().decode())
+        return str(answer.read(), "utf-8")
+
+
+def read(port: int, path: str = "/metrics") -> Scrape:
+    return Scrape(read_text(port, path))
 
 
 async def scrape(port: int) -> Scrape:

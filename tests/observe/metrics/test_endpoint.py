@@ -12,12 +12,13 @@ import pytest
 
 from agents.base import ports
 from agents.base.errors import SettingsError
+from agents.base.systemd_notify import Service
 from agents.observe.metrics import declared as m
 from agents.observe.metrics import endpoint
 from agents.observe.metrics.endpoint import served
 from agents.observe.metrics.samples import BOUNDS_S, BucketCounts, Samples
 from agents.settings import Metrics
-from tests.observe.metrics.support import read, scrape
+from tests.observe.metrics.support import read, read_text, scrape
 
 
 def look(out: Samples) -> None:
@@ -26,7 +27,7 @@ def look(out: Samples) -> None:
 
 
 async def test_a_look_is_answered_in_prometheus_words() -> None:
-    async with served(Metrics(port=ports.find_free_port()), look) as port:
+    async with served(Metrics(port=ports.find_free_port()), look, Service()) as port:
         found = await scrape(port)
         assert found.value("geolane_xmpp_up", worker="node-a-1") == 1
         assert found.value("geolane_events_out_total", topic="events.lanes", partition="3") == 7
@@ -40,9 +41,20 @@ async def test_a_look_is_answered_in_prometheus_words() -> None:
         await scrape(port)
 
 
+async def test_ready_is_answered_once_the_process_is_and_from_then_on() -> None:
+    service = Service()
+    async with served(Metrics(port=ports.find_free_port()), look, service) as port:
+        with pytest.raises(urllib.error.HTTPError, match="503"):
+            await asyncio.to_thread(read_text, port, "/ready")
+        service.notify_ready("7 lanes")
+        assert await asyncio.to_thread(read_text, port, "/ready") == "ready\n"
+        service.notify_status("not connected to XMPP")
+        assert await asyncio.to_thread(read_text, port, "/ready") == "ready\n"
+
+
 async def test_port_0_is_none() -> None:
     threads = threading.active_count()
-    async with served(Metrics(port=0), look) as port:
+    async with served(Metrics(port=0), look, Service()) as port:
         assert port == 0
         assert threading.active_count() == threads
 
@@ -51,7 +63,7 @@ async def test_a_taken_port_is_an_error_of_the_settings() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SettingsError, match=rf"metrics\.port: 127\.0\.0\.1:{port} is taken"):
-            async with served(Metrics(port=port), look):
+            async with served(Metrics(port=port), look, Service()):
                 pass
 
 
@@ -71,14 +83,14 @@ async def test_a_taken_port_is_an_error_of_the_settings() -> None:
 )
 async def test_where_nobody_can_listen(where: Metrics, said: str) -> None:
     with pytest.raises(SettingsError, match=said):
-        async with served(where, look):
+        async with served(where, look, Service()):
             pass
 
 
 async def test_ipv6() -> None:
     if not socket.has_ipv6 or not endpoint_on_ipv6():
         pytest.skip("needs IPv6")
-    async with served(Metrics(host="::1", port=ports.find_free_port()), look):
+    async with served(Metrics(host="::1", port=ports.find_free_port()), look, Service()):
         pass
 
 
@@ -108,7 +120,7 @@ async def test_the_look_is_taken_on_the_loop_and_the_rest_elsewhere(
         look(out)
 
     monkeypatch.setattr(Samples, "families", slow)
-    async with served(Metrics(port=ports.find_free_port()), here) as port:
+    async with served(Metrics(port=ports.find_free_port()), here, Service()) as port:
         scraping = asyncio.create_task(scrape(port))
         while not writing.is_set():
             await asyncio.sleep(0.01)
@@ -119,7 +131,7 @@ async def test_the_look_is_taken_on_the_loop_and_the_rest_elsewhere(
 
 
 async def test_who_connects_and_says_nothing_holds_up_nobody() -> None:
-    async with served(Metrics(port=ports.find_free_port()), look) as port:
+    async with served(Metrics(port=ports.find_free_port()), look, Service()) as port:
         silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(30)]
         assert (await scrape(port)).value("geolane_xmpp_up") == 1
         for _, writer in silent:
@@ -138,7 +150,7 @@ async def test_a_loop_that_does_not_turn_fails_the_scrape_and_the_next_one_works
         except urllib.error.HTTPError as e:
             status.append(e.code)
 
-    async with served(Metrics(port=ports.find_free_port()), look) as port:
+    async with served(Metrics(port=ports.find_free_port()), look, Service()) as port:
         asking = threading.Thread(target=ask)
         asking.start()
         asking.join(20)  # the loop stands still until the scraper has its answer
@@ -154,7 +166,7 @@ async def test_a_look_that_fails_is_answered_and_ends_nothing() -> None:
             raise ZeroDivisionError("no lanes")
         look(out)
 
-    async with served(Metrics(port=ports.find_free_port()), sometimes) as port:
+    async with served(Metrics(port=ports.find_free_port()), sometimes, Service()) as port:
         with pytest.raises(urllib.error.HTTPError, match="503"):
             await scrape(port)
         fine = True
