@@ -49,6 +49,7 @@ from agents.core.model.placement import (
 from agents.core.model.plan import Decided, Moment, PlanningFrame, Scored
 from agents.core.model.topology import Partition, WorkerKind, kind_of
 from agents.journal.store import Journal
+from agents.kafka.broker_clock import read_own_clock_ms
 from agents.kafka.leases import LeaseMaker
 from agents.kafka.offsets import Offsets
 from agents.kafka.placement_log import PlacementLog
@@ -74,7 +75,7 @@ _log = log.get_logger("coordinator")
 
 class Performer:
     """Performs effects for one leadership. `tell` puts an event into the core's queue; `planner`
-    makes a plan and may run in any thread."""
+    makes a plan and may run in any thread. `now_ms`: Kafka's clock."""
 
     def __init__(
         self,
@@ -88,7 +89,9 @@ class Performer:
         leader: Leader,
         planner: Callable[[PlanningFrame, Moment], Scored],
         errands: QueryPerformer | None = None,
+        now_ms: Callable[[], float] = read_own_clock_ms,
     ) -> None:
+        self._now_ms = now_ms
         self._link, self._placement, self._leases, self._offsets = link, placement, leases, offsets
         self._journal, self._tell, self._leader, self._planner = journal, tell, leader, planner
         self._errands = errands or QueryPerformer({})
@@ -277,7 +280,7 @@ class Performer:
         # Only what is committed may be said, so `then` comes last.
         for w in writes:
             self._tell(ev.PlacementWritten(w.partitions, w.leases, w.intents, w.tuning))
-            self.perform(w.then, int(time.time() * 1000))
+            self.perform(w.then, int(self._now_ms()))
         if self._refused:
             _log.info("placement_taken")
             self._refused = ""

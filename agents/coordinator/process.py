@@ -63,6 +63,7 @@ from agents.geodata import RTT_TABLE, read_rtt
 from agents.geodata.cities import name_place, read_cities
 from agents.journal.store import Journal
 from agents.kafka import compacted as lanemap_topic
+from agents.kafka.broker_clock import BrokerClock, make_steady_clock, read_own_clock_ms
 from agents.kafka.connection import retry_until_available
 from agents.kafka.dead_letters import DeadLetters
 from agents.kafka.hotspots import HotspotReader
@@ -129,6 +130,8 @@ class CoordinatorProcess:
         self.events: asyncio.Queue[AnyEvent] = asyncio.Queue(EVENTS_AT_MOST)
         self.link = CoordinatorLink(settings.xmpp, self.boot, self.enqueue_event)
         self.devices = AcceleratorWatch()
+        # The leader's writes, one a second, correct it; it does not jump when this machine's does.
+        self.clock = BrokerClock(make_steady_clock())
         self.flooded = asyncio.Event()
         self.dropped = 0
         self.xmpp_up = False
@@ -189,7 +192,7 @@ class CoordinatorProcess:
     async def _lead_until_lost(self, journal: Journal, numerics: Numerics) -> None:
         self._telling = None
         placement, leases = (
-            PlacementLog(self.settings.kafka),
+            PlacementLog(self.settings.kafka, clock=self.clock),
             LeaseMaker(
                 self.settings.kafka,
                 self.settings.coordinator.transaction_timeout_ms,
@@ -221,7 +224,7 @@ class CoordinatorProcess:
             # Workers refuse commands of a lower epoch: an older leader can command nothing now.
             epoch = (table.leader.leader_epoch if table.leader else 0) + 1
             before = table.leader.starts if table.leader else ()
-            leader = Leader(epoch, self.boot, (*before[1 - LEADERS_KEPT :], _read_clocks().ms))
+            leader = Leader(epoch, self.boot, (*before[1 - LEADERS_KEPT :], self._read_clocks().ms))
             expected = [
                 *(WorkerKind.NODE.partition(n) for n in range(lanemap.lanes)),
                 *(
@@ -249,15 +252,16 @@ class CoordinatorProcess:
                     self.settings.xmpp.coordinator,
                     self.by_two,
                 ),
-                _read_clocks(),
+                self._read_clocks(),
             )
             core.membership.report_rule_warnings(bound.warnings)
             if told := core.lookout.circles.note_leader_start(
-                leader.starts, os.environ.get(LAST_END, ""), _read_clocks().s
+                leader.starts, os.environ.get(LAST_END, ""), self._read_clocks().s
             ):
                 _log.error("leaders_end_again_and_again", text=told)
             # Before the first plan, which would otherwise take each lane for a new one.
             await _restore_forecast(core, journal)
+            hotspots = HotspotReader(self.settings.kafka, self.clock.now_ms)
             back = Rewinding(self.settings.kafka, offsets)
             performer = Performer(
                 self.link,
@@ -269,6 +273,7 @@ class CoordinatorProcess:
                 leader=leader,
                 planner=partial(make_scored_plan, numerics=numerics, clock=time.perf_counter),
                 errands=self._make_query_performer(journal, back),
+                now_ms=self.clock.now_ms,
             )
             await performer.commit_leader_epoch()  # no command may be sent before that
             self.leading = core, performer
@@ -279,7 +284,7 @@ class CoordinatorProcess:
                 group.create_task(performer.run_planner())
                 group.create_task(self._send_ticks(performer))
                 group.create_task(StreamLooks(self.settings.kafka, offsets).run(self.enqueue_event))
-                group.create_task(HotspotReader(self.settings.kafka).run(self.enqueue_event))
+                group.create_task(hotspots.run(self.enqueue_event))
                 group.create_task(self._store_forecast(core, journal))
                 group.create_task(self.inventory.report_changes(bound, lanemap, self.enqueue_event))
                 await self._handle_events(core, performer, group)
@@ -330,7 +335,7 @@ class CoordinatorProcess:
         event: AnyEvent = Led()
         try:
             while True:
-                now = _read_clocks()
+                now = self._read_clocks()
                 if isinstance(event, Led):
                     group.create_task(self._read_affiliations())
                 performer.perform(core.handle(event, now), now.ms)
@@ -352,7 +357,11 @@ class CoordinatorProcess:
                     raise LeadershipLost(
                         "Kafka does not answer and a standby waits: this leader gives up the name"
                     )
-            self.enqueue_event(ev.Tick(self.devices.latest()))
+            ahead_s = (read_own_clock_ms() - self.clock.now_ms()) / 1000
+            self.enqueue_event(ev.Tick(self.devices.latest(), round(ahead_s, 3)))
+
+    def _read_clocks(self) -> Now:
+        return Now(time.monotonic(), int(self.clock.now_ms()))
 
     async def _store_forecast(self, core: Coordinator, journal: Journal) -> None:
         """Store the forecast, so that the next leader on this machine knows the shape of the day.
@@ -362,7 +371,9 @@ class CoordinatorProcess:
         while True:
             await asyncio.sleep(KEEP_EVERY_S)
             await journal.store_value(
-                FORECAST, _read_clocks().ms, core.placing.inputs.foresight.forecast.export_state()
+                FORECAST,
+                self._read_clocks().ms,
+                core.placing.inputs.foresight.forecast.export_state(),
             )
 
     async def _read_affiliations(self) -> None:
@@ -411,10 +422,6 @@ async def _restore_forecast(core: Coordinator, journal: Journal) -> None:
 
 def _log_kafka_away(e: KafkaUnavailable) -> None:
     _log.warning("kafka_away", error=str(e))
-
-
-def _read_clocks() -> Now:
-    return Now(time.monotonic(), int(time.time() * 1000))
 
 
 async def run(settings: Settings, service: Service | None = None) -> None:

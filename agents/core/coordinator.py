@@ -61,6 +61,7 @@ from agents.core.events import (
     XmppEvent,
 )
 from agents.core.fleet import reconcile
+from agents.core.fleet.clocks import Clocks
 from agents.core.fleet.command_outcomes import CommandOutcomes
 from agents.core.fleet.connections import ConnectionEvent, Connections
 from agents.core.fleet.counts import LeaderCounts
@@ -227,6 +228,7 @@ class Coordinator:
         )
         self._cut_off = ROLLOUT in intents
         self._sample_at, self._turn, self._advanced_at = now.s, 0, now.s
+        self.clocks = Clocks(self.fleet, self.news.troubles)
         self.lookout = Lookout(self.fleet, self.news, now.s, operators.bootstrap)
         self.membership = Membership(self.fleet, self.placing, self.news)
         self.connections = Connections(self.fleet, self.liveness, self.news, self.membership)
@@ -259,6 +261,8 @@ class Coordinator:
             #    that contradicts itself. The summary comes last and reports the final state.
             self.fleet.validate()
             self.fleet.devices = event.devices
+            self.clocks.own_ahead_s = event.ahead_s
+            self.clocks.report(now.s)
             self.news.troubles.set_exactly(
                 TroubleKind.PATH_DOUBTED, self.paths.judge(now.s), now.s, Severity.WARNING
             )
@@ -395,6 +399,7 @@ class Coordinator:
             self.liveness.note_return(worker)
             self.placing.inputs.rates.note_arrivals(worker, telemetry, now.s)
             self.paths.note_reports(worker, telemetry.paths, now.s)
+            self.clocks.note_telemetry(worker, telemetry.ts, now.s, now.ms)
             self.news.report_faults(worker, telemetry, now.s)
 
     def _handle_placement_written(self, event: PlacementWritten, now: Now) -> None:

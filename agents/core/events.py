@@ -24,8 +24,8 @@ from agents.core.model.topology import Partition
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """When an event is handled. `s`: monotonic seconds. `ms`: the wall clock in epoch milliseconds;
-    it is shown, never compared."""
+    """When an event is handled. `s`: monotonic seconds. `ms`: Kafka's clock in epoch milliseconds,
+    as far as it is known; it is shown, and chooses offsets by time."""
 
     s: float
     ms: int
@@ -213,9 +213,11 @@ class PlanFailed:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Once a second. `devices`: the accelerators of the coordinator's own machine."""
+    """Once a second. `devices`: the accelerators of the coordinator's own machine. `ahead_s`: how
+    far its clock is ahead of Kafka's."""
 
     devices: tuple[Accelerator, ...] = ()
+    ahead_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,12 @@ def read_own_clock_ms() -> float:
     return time.time() * 1000
 
 
+def make_steady_clock() -> Callable[[], float]:
+    """A clock that begins as this machine's and does not follow when that is set: epoch ms."""
+    begun_ms, begun_s = read_own_clock_ms(), time.monotonic()
+    return lambda: begun_ms + 1000 * (time.monotonic() - begun_s)
+
+
 class BrokerClock:
     """`own_ms`: this machine's clock, in epoch ms. `ahead_ms`: how far the brokers' clock is ahead
     of it, as far as is known."""

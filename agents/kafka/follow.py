@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -16,6 +15,7 @@ from aiokafka import TopicPartition
 from agents import settings
 from agents.base import log
 from agents.base.errors import GeolaneError
+from agents.kafka.broker_clock import read_own_clock_ms
 from agents.kafka.connection import (
     BOUND_S,
     Link,
@@ -45,7 +45,7 @@ class Batch:
 class TopicFollower:
     """`past_s`, `past_records`: how much of the past is read at most. `retry_s`: after a failure.
     `absent_s`: how often it is looked for a topic that is not there, if not as often.
-    `look`: how, if not over a connection of its own."""
+    `look`: how, if not over a connection of its own. `now_ms`: Kafka's clock."""
 
     def __init__(
         self,
@@ -57,11 +57,12 @@ class TopicFollower:
         retry_s: float = RETRY_S,
         absent_s: float | None = None,
         look: Callable[[], Awaitable[bool]] | None = None,
+        now_ms: Callable[[], float] = read_own_clock_ms,
     ) -> None:
         self._kafka, self._retry_s = kafka, retry_s
         self._absent_s = retry_s if absent_s is None else absent_s
         self._look = look or (lambda: is_topic_there(kafka, topic))
-        self._past_s, self._past_records = past_s, past_records
+        self._past_s, self._past_records, self._now_ms = past_s, past_records, now_ms
         self._tp = TopicPartition(topic, 0)
         self._next: int | None = None  # the offset to go on from; None before the first read
         self._past = True
@@ -115,7 +116,7 @@ class TopicFollower:
         """The offset of the first record to read."""
         begin: int = (await consumer.beginning_offsets([self._tp]))[self._tp]
         end: int = (await consumer.end_offsets([self._tp]))[self._tp]
-        since_ms = int((time.time() - self._past_s) * 1000)
+        since_ms = int(self._now_ms() - self._past_s * 1000)
         at = (await consumer.offsets_for_times({self._tp: since_ms}))[self._tp]
         return max(begin, end - self._past_records, at.offset if at is not None else end)
 

@@ -3,7 +3,6 @@ topic, or without the right to read it, there are no hotspots, and the fleet wor
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -12,6 +11,7 @@ from agents.base import log
 from agents.core.events import HotspotChange, HotspotsRead
 from agents.core.hotspots.records import decode_record
 from agents.core.model.topology import TOPIC_HOTSPOTS
+from agents.kafka.broker_clock import read_own_clock_ms
 from agents.kafka.follow import RETRY_S, Batch, TopicFollower
 
 PAST_S = 86_400.0
@@ -22,18 +22,24 @@ _log = log.get_logger("kafka.hotspots")
 
 
 class HotspotReader:
-    """`topic`, `retry_s`: for tests."""
+    """`now_ms`: Kafka's clock. `topic`, `retry_s`: for tests."""
 
     def __init__(
-        self, kafka: settings.Kafka, *, topic: str = TOPIC_HOTSPOTS, retry_s: float = RETRY_S
+        self,
+        kafka: settings.Kafka,
+        now_ms: Callable[[], float] = read_own_clock_ms,
+        *,
+        topic: str = TOPIC_HOTSPOTS,
+        retry_s: float = RETRY_S,
     ) -> None:
-        self._topic = topic
+        self._topic, self._now_ms = topic, now_ms
         self._follower = TopicFollower(
             kafka,
             topic,
             past_s=PAST_S,
             past_records=PAST_RECORDS,
             retry_s=retry_s,
+            now_ms=now_ms,
         )
         self._skipped = False
 
@@ -51,7 +57,7 @@ class HotspotReader:
                 skipped += 1
                 self._log_skipped(r.offset, str(e))
             else:
-                age_s = max(0.0, time.time() - r.timestamp / 1000)
+                age_s = max(0.0, self._now_ms() - r.timestamp) / 1000
                 changes.append(HotspotChange(hotspot, r.timestamp, age_s))
         return HotspotsRead(tuple(changes), batch.past, skipped)
 

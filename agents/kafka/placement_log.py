@@ -13,6 +13,7 @@ from agents.core.model.messages import LeaseCommand
 from agents.core.model.placement import is_valid_record
 from agents.core.model.topology import KINDS, TOPIC_PLACEMENT, Partition
 from agents.kafka import verification
+from agents.kafka.broker_clock import BrokerClock
 from agents.kafka.compacted import IsRow, accept_any_row, read_rows, read_table
 from agents.kafka.connection import describe_error, is_fenced
 from agents.kafka.leases import LeaseMaker
@@ -46,17 +47,19 @@ class PlacementLog:
     """The leadership of one process: `take_leadership` once, then `write`. If the leadership is
     lost or the outcome of a write is unknown, the process must end.
 
-    `topic` and `transactional_id` are for tests, which share one broker. `lost`: keys without a
-    valid value (see `take_leadership`)."""
+    `clock` learns the brokers' with each write. `topic` and `transactional_id` are for tests, which
+    share one broker. `lost`: keys without a valid value (see `take_leadership`)."""
 
     def __init__(
         self,
         kafka: settings.Kafka,
         *,
+        clock: BrokerClock | None = None,
         topic: str = TOPIC_PLACEMENT,
         transactional_id: str = COORDINATOR_ID,
     ) -> None:
         self._kafka = kafka
+        self._clock = clock
         self._topic = topic
         self._transactional_id = transactional_id
         self._producer: LeasedProducer | None = None
@@ -93,7 +96,7 @@ class PlacementLog:
         finally:
             await maker.stop()
         self._producer = LeasedProducer(
-            self._kafka, LeaseCommand(0, "", self._transactional_id, *lease)
+            self._kafka, LeaseCommand(0, "", self._transactional_id, *lease), clock=self._clock
         )
         await self._producer.start()
         # Read after the fence: no earlier leader can add to the topic any more.

@@ -46,8 +46,8 @@ class Apple(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     daily_calls: Annotated[
         int,
         about(
-            "Most calls in any 24 hours, of all processes that share budget_file; Apple allows a "
-            "team 25000, MapKit JS included.",
+            "Most calls in any 24 hours, of all processes that share budget_file, so of one "
+            "machine. Apple allows a team 25000, MapKit JS included: divide it among machines.",
             "calls",
             ge=1,
             le=APPLE_TEAM_CALLS,

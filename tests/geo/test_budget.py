@@ -54,16 +54,44 @@ async def take_all(budget: CallBudget, priority: CallPriority, at_most: int = 10
 async def test_each_priority_leaves_a_part_to_those_before_it(budget: CallBudget) -> None:
     taken = [
         await take_all(budget, p)
-        for p in (CallPriority.NAME, CallPriority.EVENT, CallPriority.TRAFFIC, CallPriority.PERSON)
+        for p in (CallPriority.NAME, CallPriority.EVENT, CallPriority.TRAFFIC, CallPriority.TOKEN)
     ]
     assert taken == [40, 20, 30, 10]  # of a full bucket of 100: 40 %, 60 %, 90 %, all
     assert budget.refused == 4
 
 
-async def test_the_rest_of_the_day_flows_in_evenly(budget: CallBudget, clock: Clock) -> None:
+async def test_people_have_a_share_and_events_go_on(budget: CallBudget, clock: Clock) -> None:
+    """Somebody who asks without end: a quarter of 800 in 24 hours, 25 of it at once."""
+    asked = 0
+    for _ in range(24 * 60):
+        asked += await take_all(budget, CallPriority.PERSON)
+        clock.now += 60
+    assert 195 <= asked <= 200
+    assert await take_all(budget, CallPriority.EVENT) == 60
     await take_all(budget, CallPriority.PERSON)
+    with pytest.raises(ProviderUnavailable, match="people have used what is theirs") as refused:
+        await budget.count_call(CallPriority.PERSON)
+    assert 60 < refused.value.retry_s < 600
+    again = CallBudget(budget.file, budget.daily_calls, clock)
+    assert await take_all(again, CallPriority.PERSON) == 0, "a restart forgets none of theirs"
+
+
+async def test_a_person_leaves_the_last_calls_to_the_access_token(budget: CallBudget) -> None:
+    await take_all(budget, CallPriority.TOKEN, 98)
+    assert await take_all(budget, CallPriority.PERSON) == 0
+    assert await take_all(budget, CallPriority.TOKEN) == 2
+
+
+async def test_a_file_of_the_version_before_is_read(budget: CallBudget, clock: Clock) -> None:
+    budget.file.write_text(f'{{"tokens":40,"refilled_at":{clock.now},"calls":60,"day":20000}}')
+    assert await take_all(budget, CallPriority.PERSON) == 25
+    assert budget.read_left().calls == 85
+
+
+async def test_the_rest_of_the_day_flows_in_evenly(budget: CallBudget, clock: Clock) -> None:
+    await take_all(budget, CallPriority.TOKEN)
     clock.now += 6 * 3600
-    assert await take_all(budget, CallPriority.PERSON, 50) == 50
+    assert await take_all(budget, CallPriority.TOKEN, 50) == 50
     assert budget.read_left().calls_left == 50  # full again: 175 had flowed in
 
 
@@ -81,28 +109,28 @@ async def test_a_refusal_says_when_the_call_would_be_allowed(
 async def test_a_restart_forgets_no_call(budget: CallBudget, clock: Clock) -> None:
     await take_all(budget, CallPriority.TRAFFIC)
     again = CallBudget(budget.file, budget.daily_calls, clock)
-    assert await take_all(again, CallPriority.PERSON) == 10
+    assert await take_all(again, CallPriority.TOKEN) == 10
     assert again.read_left().calls == 100
 
 
 async def test_processes_of_one_machine_share_it(budget: CallBudget, clock: Clock) -> None:
     others = [CallBudget(budget.file, budget.daily_calls, clock) for _ in range(3)]
-    taken = await asyncio.gather(*(take_all(b, CallPriority.PERSON) for b in (budget, *others)))
+    taken = await asyncio.gather(*(take_all(b, CallPriority.TOKEN) for b in (budget, *others)))
     assert sum(taken) == 100
 
 
 async def test_a_429_ends_the_day_until_midnight(budget: CallBudget, clock: Clock) -> None:
-    await budget.count_call(CallPriority.PERSON)
+    await budget.count_call(CallPriority.TOKEN)
     await budget.end_day()
     await budget.note_success()  # of a call that was sent before
-    assert await take_all(budget, CallPriority.PERSON) == 0
+    assert await take_all(budget, CallPriority.TOKEN) == 0
     clock.now = MIDNIGHT + DAY_S - 1
     again = CallBudget(budget.file, budget.daily_calls, clock)
     with pytest.raises(ProviderUnavailable, match="quota is used up") as refused:
-        await again.count_call(CallPriority.PERSON)
+        await again.count_call(CallPriority.TOKEN)
     assert refused.value.retry_s == 1.0
     clock.now += 1
-    await again.count_call(CallPriority.PERSON)
+    await again.count_call(CallPriority.TOKEN)
 
 
 async def test_if_apples_day_begins_later_it_is_asked_again_each_hour(
@@ -111,11 +139,11 @@ async def test_if_apples_day_begins_later_it_is_asked_again_each_hour(
     await budget.end_day()
     clock.now = MIDNIGHT + DAY_S
     for _ in range(3):
-        await budget.count_call(CallPriority.PERSON)
+        await budget.count_call(CallPriority.TOKEN)
         await budget.end_day()
         assert budget.read_left().ended_for_s == AGAIN_S
         clock.now += AGAIN_S
-    await budget.count_call(CallPriority.PERSON)
+    await budget.count_call(CallPriority.TOKEN)
     await budget.note_success()
     await budget.end_day()  # the next day's end is a whole one again
     assert budget.read_left().ended_for_s == DAY_S - 3 * AGAIN_S
@@ -124,7 +152,7 @@ async def test_if_apples_day_begins_later_it_is_asked_again_each_hour(
 async def test_a_clock_that_is_set_back_gives_nothing_and_takes_nothing(
     budget: CallBudget, clock: Clock
 ) -> None:
-    await take_all(budget, CallPriority.PERSON, 60)
+    await take_all(budget, CallPriority.TOKEN, 60)
     clock.now -= 30 * DAY_S
     assert budget.read_left().calls_left == 40
     await budget.end_day()
@@ -136,12 +164,12 @@ async def test_after_a_clock_was_set_back_calls_flow_in_as_ever(
     budget: CallBudget, clock: Clock
 ) -> None:
     """As it was used up when the clock was an hour ahead."""
-    await take_all(budget, CallPriority.PERSON, 100)
+    await take_all(budget, CallPriority.TOKEN, 100)
     clock.now -= 3600
     with pytest.raises(ProviderUnavailable) as refused:
-        await budget.count_call(CallPriority.PERSON)
+        await budget.count_call(CallPriority.TOKEN)
     clock.now += refused.value.retry_s + 0.001
-    await budget.count_call(CallPriority.PERSON)
+    await budget.count_call(CallPriority.TOKEN)
 
 
 @pytest.mark.parametrize(
@@ -156,21 +184,21 @@ async def test_a_damaged_file_stops_calls_and_is_named(budget: CallBudget, conte
     with pytest.raises(SettingsError, match=str(budget.file)):
         budget.check()
     with pytest.raises(ProviderUnavailable, match="cannot be counted"):
-        await budget.count_call(CallPriority.PERSON)
+        await budget.count_call(CallPriority.TOKEN)
 
 
 async def test_on_a_full_disk_nothing_is_sent_and_nothing_is_lost(budget: CallBudget) -> None:
-    await take_all(budget, CallPriority.PERSON, 10)
+    await take_all(budget, CallPriority.TOKEN, 10)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1]))  # as a disk with room for one byte
     try:
         with pytest.raises(ProviderUnavailable, match="cannot be written") as refused:
-            await budget.count_call(CallPriority.PERSON)
+            await budget.count_call(CallPriority.TOKEN)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert refused.value.retry_s == 60
     assert os.listdir(budget.file.parent) == [budget.file.name]
-    assert await take_all(budget, CallPriority.PERSON) == 90
+    assert await take_all(budget, CallPriority.TOKEN) == 90
 
 
 async def test_a_folder_that_is_not_there_is_named(tmp_path: Path, clock: Clock) -> None:

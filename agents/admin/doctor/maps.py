@@ -50,7 +50,7 @@ class MapsCheck:
     ) -> None:
         self._geo, self._who, self._now = geo, who, now
         workers = inventory.workers_of(WorkerKind.GEO) if inventory else []
-        self._sites = len({worker.site for worker in workers})
+        self._sites, self._workers = len({worker.site for worker in workers}), len(workers)
         self._budget = CallBudget(Path(geo.apple.budget_file), geo.apple.daily_calls, now)
         self._apple_online: Online | None = None
 
@@ -102,7 +102,7 @@ class MapsCheck:
         return judge_budget(left, self._budget.daily_calls, self._budget.file)
 
     async def _check_team(self) -> Verdict:
-        return judge_team(self._sites, self._budget.daily_calls)
+        return judge_team(self._sites, self._workers, self._budget.daily_calls)
 
     async def _check_apple(self) -> Verdict:
         if (await asyncio.to_thread(self._budget.read_left)).calls_left < 1:

@@ -50,6 +50,7 @@ class TroubleKind(StrEnum):
     LANE_HELD_UP = "lane_held_up"
     PATH_DOUBTED = "path_doubted"
     RACK_UNKNOWN = "rack_unknown"
+    CLOCK_OFF = "clock_off"
 
 
 _ORDER = {kind: i for i, kind in enumerate(TroubleKind)}

@@ -224,9 +224,9 @@ class PathReport:
 
 @dataclass(frozen=True, slots=True)
 class Telemetry:
-    """One item of the feed `telemetry/ROLE-NAME`. `ts`: shown, never compared. `cpu`: a share of
-    one core. `tuning`: the version that the worker has applied. `pipeline`: the pipeline that a
-    node runs, `MODULE:FUNCTION@VERSION`; empty for a router."""
+    """One item of the feed `telemetry/ROLE-NAME`. `ts`: by the sender's clock; only its own error
+    is told from it. `cpu`: a share of one core. `tuning`: the version that the worker has applied.
+    `pipeline`: the pipeline that a node runs, `MODULE:FUNCTION@VERSION`; empty for a router."""
 
     boot: str
     seq: int

@@ -4,7 +4,7 @@ for Apple, spread over the day, the important ones first.
 It is a token bucket that is kept in a file: each call is counted there before it is sent, so that
 neither a restart nor a second process on the machine sends more. The bucket holds an eighth of the
 day; the rest flows in evenly. A call that is less important leaves a part of it for those that are
-more so. A 429 from Apple ends the day."""
+more so, and people have a bucket of their own within it. A 429 from Apple ends the day."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ T = TypeVar("T")
 DAY_S = 86_400.0
 BURST = 1 / 8
 """The share of the day that may be sent at once."""
+PEOPLE = 1 / 4
+"""The share of the day that people may use: one person alone could ask for more than a day's."""
 AGAIN_S = 3600.0
 """If Apple answers 429 once more, though it is another day here: its day begins at another hour."""
 MOST_CALLS = 1_000_000
@@ -39,7 +41,8 @@ _log = log.get_logger("maps")
 class CallPriority(Enum):
     """Who asks, and the share of a full bucket that such a call leaves to the ones before it."""
 
-    PERSON = 0.0
+    TOKEN = 0.0
+    PERSON = 0.02
     TRAFFIC = 0.1
     EVENT = 0.4
     NAME = 0.6
@@ -48,13 +51,15 @@ class CallPriority(Enum):
 class Spent(msgspec.Struct, forbid_unknown_fields=True):
     """The file. Times are epoch seconds. `tokens`: calls that were allowed at `refilled_at`.
     `ended_until`: when the day ends that Apple's 429 has ended; 0: Apple has answered since.
-    `calls`: on the UTC day `day` (of the epoch)."""
+    `calls`: on the UTC day `day` (of the epoch). `people`: the tokens that people may use;
+    None: all of their share."""
 
     tokens: float
     refilled_at: float
     ended_until: float = 0.0
     day: int = 0
     calls: Annotated[int, msgspec.Meta(ge=0, le=MOST_CALLS)] = 0
+    people: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +87,16 @@ class CallBudget:
 
     @property
     def burst(self) -> float:
-        return max(1.0, self.daily_calls * BURST)
+        return _burst_of(self.daily_calls)
 
     @property
     def per_s(self) -> float:
-        """So that a full bucket and what flows in during 24 hours are `daily_calls` together."""
-        return max(self.daily_calls - self.burst, BURST) / DAY_S
+        return _flow_of(self.daily_calls)
+
+    @property
+    def peoples_calls(self) -> float:
+        """What people may send in 24 hours."""
+        return max(1.0, self.daily_calls * PEOPLE)
 
     async def count_call(self, priority: CallPriority) -> None:
         """Count a call. Raises ProviderUnavailable if it may not be sent now."""
@@ -152,6 +161,14 @@ class CallBudget:
                     f"what geo.apple.daily_calls ({self.daily_calls:,}) allows now {which}",
                     (needed - spent.tokens) / self.per_s,
                 )
+            if priority is CallPriority.PERSON:
+                if (people := spent.people or 0.0) < 1:
+                    return ProviderUnavailable(
+                        f"people have used what is theirs now of geo.apple.daily_calls "
+                        f"({self.peoples_calls:,.0f} of {self.daily_calls:,} in 24 hours)",
+                        (1 - people) / _flow_of(self.peoples_calls),
+                    )
+                spent.people = people - 1
             spent.tokens -= 1
             spent.calls += 1
             self._write(spent)
@@ -185,22 +202,21 @@ class CallBudget:
         try:
             spent = msgspec.json.decode(read_whole_file(self.file, _MAX_BYTES), type=Spent)
         except FileNotFoundError:
-            return Spent(self.burst, now, day=day)
+            return Spent(self.burst, now, day=day, people=_burst_of(self.peoples_calls))
         except OSError as e:
             raise SettingsError(f"{self.file}: cannot be read ({e.strerror})") from e
         except (msgspec.DecodeError, UnicodeDecodeError) as e:
             raise SettingsError(f"{self.file}: is damaged ({e}); remove it") from e
         self._was_ahead = spent.refilled_at > now
-        bucket = TokenBucket(self.burst, self.per_s)
-        bucket.tokens = min(max(0.0, spent.tokens), self.burst)
-        bucket.refilled_at = min(spent.refilled_at, now)
-        bucket.refill(now)
+        since = min(spent.refilled_at, now)
+        people = _burst_of(self.peoples_calls) if spent.people is None else spent.people
         return Spent(
-            bucket.tokens,
+            _refill(spent.tokens, self.daily_calls, since, now),
             now,
             spent.ended_until if spent.ended_until <= now + DAY_S else 0.0,
             day,
             spent.calls if spent.day == day else 0,
+            _refill(people, self.peoples_calls, since, now),
         )
 
     def _write(self, spent: Spent) -> None:
@@ -208,3 +224,21 @@ class CallBudget:
             replace_file(self.file, msgspec.json.encode(spent).decode() + "\n")
         except OSError as e:
             raise SettingsError(f"{self.file}: cannot be written ({e.strerror})") from e
+
+
+def _burst_of(daily_calls: float) -> float:
+    return max(1.0, daily_calls * BURST)
+
+
+def _flow_of(daily_calls: float) -> float:
+    """Calls a second, so that a full bucket and what flows in during 24 hours are `daily_calls`
+    together."""
+    return max(daily_calls - _burst_of(daily_calls), BURST) / DAY_S
+
+
+def _refill(tokens: float, daily_calls: float, since: float, now: float) -> float:
+    bucket = TokenBucket(_burst_of(daily_calls), _flow_of(daily_calls))
+    bucket.tokens = min(max(0.0, tokens), bucket.burst)
+    bucket.refilled_at = since
+    bucket.refill(now)
+    return bucket.tokens

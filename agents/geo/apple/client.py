@@ -81,7 +81,7 @@ class AppleClient:
 
     async def _swap(self, jwt: str) -> TokenResponse:
         """Whether it counts for Apple's quota is not documented, so it counts for ours."""
-        got = await self._send("/v1/token", {}, TokenResponse, CallPriority.PERSON, jwt)
+        got = await self._send("/v1/token", {}, TokenResponse, CallPriority.TOKEN, jwt)
         if isinstance(got, Refusal):
             raise await self._judge(got)
         return got

@@ -33,12 +33,18 @@ def judge_budget(left: CallsLeft, daily_calls: int, file: Path) -> Verdict:
     return ok(f"{said}; {left.calls_left:,} may be sent at once; counted in {file}")
 
 
-def judge_team(sites: int, daily_calls: int) -> Verdict:
-    """`sites`: where the inventory has geo workers. Each machine counts for itself, and what is at
-    several sites is on several machines."""
-    together = sites * daily_calls
+def judge_team(sites: int, workers: int, daily_calls: int) -> Verdict:
+    """`sites`: where the inventory has geo workers, and how many these are. Each machine counts for
+    itself, and what is at several sites is on several machines."""
+    together, apart = sites * daily_calls, workers * daily_calls
     if together <= APPLE_TEAM_CALLS:
-        return ok(f"geo workers at {counted(sites, 'site')} send {together:,} calls or fewer a day")
+        said = f"geo workers at {counted(sites, 'site')} send {together:,} calls or fewer a day"
+        if apart > APPLE_TEAM_CALLS:
+            said += (
+                f", if those of a site share a machine; on {workers} machines it were {apart:,}, "
+                f"and geo.apple.daily_calls should be {APPLE_TEAM_CALLS // workers:,} on each"
+            )
+        return ok(said)
     return warning(
         f"geo workers at {counted(sites, 'site')} do not share their budgets: together they may "
         f"send {together:,} calls in 24 hours, and Apple allows the team {APPLE_TEAM_CALLS:,}",
