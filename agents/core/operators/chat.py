@@ -43,6 +43,7 @@ NOT_COMMANDING = (
     "change nothing."
 )
 PROMISES_AT_MOST = 100
+EACH_AT_MOST = 10  # dry runs per person; a new one voids the oldest
 ANSWER_LINES, ANSWER_CHARACTERS = 60, 3000
 ASKS, ASKS_PER_S = 10.0, 1.0  # requests per person: at once, and how many more each second
 
@@ -134,7 +135,7 @@ class Desk:
             return
         context = self.make_context(
             event.jid,
-            event.nick or event.jid,
+            event.jid.partition("@")[0],  # anybody may take any nick
             now,
             now_ms,
             commanding=commanding,
@@ -250,6 +251,9 @@ class Desk:
         if event.room and self.second.must_confirm(command, result):
             yield self.second.open_request(c, command, need, result, event.message_id)[1]
             return
+        mine = [id for id, p in self.promises.items() if p.jid == event.jid]
+        if len(mine) >= EACH_AT_MOST:
+            del self.promises[mine[0]]
         if len(self.promises) >= PROMISES_AT_MOST:
             raise OperatorError("Too many dry runs wait for a confirm; try again in two minutes.")
         promise = Promise(

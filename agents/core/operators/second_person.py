@@ -16,6 +16,7 @@ from agents.core.operators.command import Access, Command, Context, Dry
 CONFIRM = "confirm"
 SECOND_S = 600.0
 REQUESTS_AT_MOST = 20
+EACH_AT_MOST = 4  # per person, so that one alone cannot keep all others from asking
 
 Refuse = Callable[[Command, str, Access], str]
 """Why that person (bare JID) may not give the command with that access; empty if the person may."""
@@ -74,6 +75,11 @@ class SecondPerson:
     ) -> tuple[ChangeRequest, Effect]:
         """The request, and the message that tells the room. Raises OperatorError when too many are
         open."""
+        if sum(r.jid == c.jid for r in self.requests.values()) >= EACH_AT_MOST:
+            raise OperatorError(
+                f"{EACH_AT_MOST} of your changes wait for a second person already; ask again when "
+                "one has ended, or correct a message that asked, which withdraws it."
+            )
         if len(self.requests) >= REQUESTS_AT_MOST:
             raise OperatorError(
                 "Too many changes wait for a second person; try again when one has ended."

@@ -49,13 +49,15 @@ def ask(
     room: bool = True,
     replaces: str | None = None,
     message_id: str = "",
+    nick: str = "",
 ) -> str:
     """Say it, and give the answer ('' when there is none)."""
     before = len(w.said)
     n = next(_ids)
     w.tell(
         QuestionAsked(
-            who, who.partition("@")[0], text, room, f"s{n}", replaces, message_id or f"m{n}"
+            *(who, nick or who.partition("@")[0], text, room, f"s{n}"),
+            *(replaces, message_id or f"m{n}"),
         )
     )
     return "\n".join(w.said[before:])
@@ -439,3 +441,22 @@ def test_a_figure_or_name_in_a_table_is_shortened_never_cut() -> None:
 def test_a_node_whose_name_is_a_number_is_called_a_node(w: World) -> None:
     assert ask(w, "!node 1").startswith("Node 1 is ok: ")
     assert ask(w, "!node router-1").startswith("router-1 is ok: ")
+
+
+def test_one_persons_dry_runs_keep_nobody_from_theirs(w: World) -> None:
+    w.tell(AffiliationChanged(BEN, "admin"))
+    first = confirm_id(ask(w, "!pause"))
+    for _ in range(110):
+        w.now_s += 1
+        assert "To do it" in ask(w, "!pause", room=False)
+    assert "There is no dry run" in ask(w, f"!confirm {first}")
+    assert "To do it" in ask(w, "!pause", BEN)
+
+
+def test_a_nick_speaks_for_nobody_else(w: World) -> None:
+    dry = ask(w, "!pause", nick="ben")
+    ask(w, f"!confirm {confirm_id(dry)}", nick="ben")
+    w.kafka_steps()
+    w.tell(ev.Tick())
+    assert any(x.startswith("ana: the planner is paused") for x in w.said)
+    assert not any("ben" in x for x in w.said)

@@ -10,6 +10,7 @@ from agents.core.effects import Reply
 from agents.core.events import QuestionAsked
 from agents.core.model.forms import Mood, Status
 from agents.core.model.placement import PAUSE, drain_intent
+from agents.core.operators import second_person
 from agents.core.operators.registry import COMMANDS
 from agents.core.operators.second_person import SECOND_S, commands_by_two
 from tests.core.operators.test_chat import ANA, BEN, EVE, ask, confirm_id
@@ -135,6 +136,33 @@ def test_in_forms_the_last_step_asks_and_the_command_confirm_does_it(w: World) -
     done = step(do(w, "confirm", BEN, session=other.session, action="complete"))
     assert text(done) == f"On it: confirm {id}: drain 0."
     assert written(w) == {drain_intent("node-0")}
+
+
+def test_one_person_alone_keeps_nobody_from_asking(w: World) -> None:
+    for _ in range(second_person.REQUESTS_AT_MOST + 5):
+        ask(w, "!pause")
+        w.now_s += 2
+    assert "of your changes wait for a second person already" in w.said[-1]
+    assert ask(w, "!drain 1", BEN).startswith("ben asks for: drain 1")
+
+
+def test_of_two_who_confirm_at_once_one_does_it(w: World) -> None:
+    one = confirm_id(ask(w, "!pause"))
+    dry = step(do(w, "confirm", OLA, id=one))
+    assert "ben confirms what ana asked for" in ask(w, f"!confirm {one}", BEN)
+    late = step(do(w, "confirm", OLA, session=dry.session, action="complete"))
+    assert "There is no dry run with that id" in late.remarks[0].text
+    assert written(w) == {PAUSE}
+    assert [n.data.get("confirmed_by") for n in w.noted if n.who == ANA] == [BEN]
+
+
+def test_a_request_ends_with_its_leader(w: World) -> None:
+    one = confirm_id(ask(w, "!pause"))
+    w.lead()
+    w.tell(ev.AffiliationsRead({ANA: "admin", BEN: "admin"}))
+    w.core.desk.second.commands = frozenset({"pause"})
+    assert "another coordinator leads now" in ask(w, f"!confirm {one}", BEN)
+    assert not written(w)
 
 
 def test_confirm_is_listed_where_it_can_be_used(w: World) -> None:
