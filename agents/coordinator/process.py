@@ -358,7 +358,8 @@ class CoordinatorProcess:
                         "Kafka does not answer and a standby waits: this leader gives up the name"
                     )
             ahead_s = (read_own_clock_ms() - self.clock.now_ms()) / 1000
-            self.enqueue_event(ev.Tick(self.devices.latest(), round(ahead_s, 3)))
+            fault = self.journal.fault if self.journal is not None else ""
+            self.enqueue_event(ev.Tick(self.devices.latest(), round(ahead_s, 3), fault))
 
     def _read_clocks(self) -> Now:
         return Now(time.monotonic(), int(self.clock.now_ms()))

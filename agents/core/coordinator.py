@@ -263,6 +263,7 @@ class Coordinator:
             self.fleet.devices = event.devices
             self.clocks.own_ahead_s = event.ahead_s
             self.clocks.report(now.s)
+            self.news.report_journal(event.journal_fault, now.s)
             self.news.troubles.set_exactly(
                 TroubleKind.PATH_DOUBTED, self.paths.judge(now.s), now.s, Severity.WARNING
             )

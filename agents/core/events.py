@@ -214,10 +214,12 @@ class PlanFailed:
 @dataclass(frozen=True, slots=True)
 class Tick:
     """Once a second. `devices`: the accelerators of the coordinator's own machine. `ahead_s`: how
-    far its clock is ahead of Kafka's."""
+    far its clock is ahead of Kafka's. `journal_fault`: why its journal cannot be written; empty if
+    it can."""
 
     devices: tuple[Accelerator, ...] = ()
     ahead_s: float = 0.0
+    journal_fault: str = ""
 
 
 @dataclass(frozen=True, slots=True)

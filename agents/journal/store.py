@@ -43,7 +43,10 @@ TICKS_BYTES = 256_000_000
 MAX_NOTE_ROWS = 200_000
 PRUNE_EVERY = 2_000
 FLUSH_S = 1.0
+RETRY_S = 1.0
 PRUNE_TO = 0.95
+
+_NO_DATABASE = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
 _log = log.get_logger("journal")
 
@@ -103,7 +106,9 @@ class Journal:
     """Rows are queued, and one task writes them. If the queue is full, a new row is dropped and
     counted.
 
-    A file that is not a database is renamed to FILE.broken, and a new one is created. Ticks
+    A file that is not a database is renamed to FILE.broken, and a new one is created. A file that
+    cannot be opened or written (a full disk, a missing right) is tried again; `fault` says why,
+    empty if all is well, and what is queued meanwhile is lost and counted. Ticks
     (decisions.py) and their frames take up to about `ticks_bytes`; the oldest are removed
     first."""
 
@@ -111,6 +116,7 @@ class Journal:
         self._path = path
         self._queue: asyncio.Queue[_Note | _Tick | _Samples] = asyncio.Queue(QUEUE_AT_MOST)
         self._db: aiosqlite.Connection | None = None
+        self.fault = ""
         self.dropped = 0
         self.ticks_dropped = 0
         self._writing: asyncio.Future[None] | None = None
@@ -124,17 +130,35 @@ class Journal:
 
     async def __aenter__(self) -> Self:
         try:
+            await self._open_or_replace()
+        except (sqlite3.Error, OSError) as e:
+            self._note_fault(e)
+        return self
+
+    def _note_fault(self, e: Exception) -> None:
+        fault = f"{self._path}: {getattr(e, 'strerror', None) or e}"
+        if not self.fault:
+            _log.error("journal_write_failed", error=fault)
+        self.fault = fault
+
+    def _note_written(self) -> None:
+        if self.fault:
+            _log.info("journal_written_again", dropped=self.dropped)
+        self.fault = ""
+
+    async def _open_or_replace(self) -> None:
+        """Raises sqlite3.Error, OSError; nothing is open then."""
+        try:
             await self._open_database()
         except sqlite3.DatabaseError as e:
+            if e.sqlite_errorcode & 0xFF not in _NO_DATABASE:
+                raise
             broken = self._path.with_name(self._path.name + ".broken")
             _log.error(
                 "journal_unreadable", path=str(self._path), set_aside=str(broken), error=str(e)
             )
-            if self._db is not None:
-                await self._db.close()
             self._path.rename(broken)
             await self._open_database()
-        return self
 
     async def _open_database(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -143,12 +167,18 @@ class Journal:
             self._path.chmod(
                 0o600
             )  # it has people's actions, plans and sites; SQLite's -wal file gets the same mode
-        self._db = await aiosqlite.connect(self._path)
-        await self._db.execute("PRAGMA journal_mode=WAL")
-        await self._db.execute("PRAGMA synchronous=NORMAL")
-        await self._db.executescript(_SCHEMA + SCHEMA + SAMPLES_SCHEMA)
-        await self._db.commit()
-        self._ticks_written = await self._total_bytes(self._db)
+        db = await aiosqlite.connect(self._path)
+        try:
+            await db.execute("PRAGMA journal_mode=WAL")
+            await db.execute("PRAGMA synchronous=NORMAL")
+            await db.executescript(_SCHEMA + SCHEMA + SAMPLES_SCHEMA)
+            await db.commit()
+            self._ticks_written = await self._total_bytes(db)
+        except sqlite3.Error:
+            with suppress(sqlite3.Error):
+                await db.close()
+            raise
+        self._db, self._frame_written = db, None
 
     async def __aexit__(
         self,
@@ -214,18 +244,33 @@ class Journal:
         written = 0
         while True:
             try:
+                if self._db is None:
+                    await self._open_or_replace()
                 written += await self._write_queued()
+                self._note_written()
                 if written >= PRUNE_EVERY:
                     written = 0
                     await self._prune_rows()
-            except sqlite3.Error as e:
-                _log.error("journal_write_failed", error=str(e))
-                await asyncio.sleep(1)
+            except (sqlite3.Error, OSError) as e:
+                self._note_fault(e)
+                if self._db is None:
+                    self._drop_queued()
+                await asyncio.sleep(RETRY_S)
             except (
                 ValueError,
                 OverflowError,
             ) as e:  # a number or text that SQLite cannot store: these rows are lost
                 _log.error("journal_rows_refused", error=repr(e)[:300])
+
+    def _drop_queued(self) -> None:
+        """Nothing can be written: what waits is lost, so that nobody waits for it."""
+        while not self._queue.empty():
+            if isinstance(self._queue.get_nowait(), _Tick):
+                self._ticks_waiting -= 1
+                self.ticks_dropped += 1
+            else:
+                self.dropped += 1
+        self._nothing_waits.set()
 
     async def _write_queued(self) -> int:
         rows = [await self._queue.get()]
@@ -327,7 +372,7 @@ class Journal:
                 )
                 await self._db.commit()
         except sqlite3.Error as e:
-            _log.error("journal_write_failed", error=str(e))
+            self._note_fault(e)
 
     async def read_value(self, name: str) -> dict[str, Any]:
         """The value stored last under `name`; empty if there is none or it cannot be read."""

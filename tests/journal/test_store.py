@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import resource
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+
+from structlog.testing import capture_logs
 
 from agents.core.operators.history import Search
 from agents.journal import store
@@ -66,3 +71,69 @@ async def test_what_is_kept_replaces_what_was_kept_before(tmp_path: Path) -> Non
     async with Journal(path) as two:
         assert await two.read_value("forecast") == {"level": [2.5]}
         assert await two.read_value("other") == {}
+
+
+async def until(done: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not done():
+            await asyncio.sleep(0.01)
+
+
+async def written_again(path: Path, failing: Callable[[], None], mend: Callable[[], None]) -> None:
+    """The journal is begun while it cannot be written, goes on, and is written once it can."""
+    with capture_logs() as logs, ExitStack() as stack:
+        stack.callback(mend)
+        failing()
+        async with Journal(path) as one:
+            running = asyncio.create_task(one.run())
+            one.queue_note(1, "alert", "", "lost", {})
+            await until(lambda: one.dropped == 1)
+            assert str(path) in one.fault
+            mend()
+            one.queue_note(2, "alert", "", "there", {})
+            await until(lambda: not one.fault)
+            rows = (await one.search_entries(Search(1, 9))).rows
+            assert [r.text for r in rows] == ["there"]
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+    assert [x["event"] for x in logs] == ["journal_write_failed", "journal_written_again"]
+
+
+async def test_a_full_disk_at_the_start_costs_history_and_no_journal(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    async with Journal(path):
+        pass
+    path.unlink()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    await written_again(
+        path,
+        lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1])),
+        lambda: resource.setrlimit(resource.RLIMIT_FSIZE, before),
+    )
+    assert not path.with_name("j.broken").exists(), "a full disk breaks no file"
+
+
+async def test_a_folder_that_cannot_be_made_is_tried_again(tmp_path: Path) -> None:
+    there = tmp_path / "folder"
+    await written_again(
+        there / "j", there.touch, lambda: there.unlink() if there.is_file() else None
+    )
+
+
+async def test_a_disk_that_fills_while_it_runs_is_told_and_tried_again(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with capture_logs():
+        async with Journal(tmp_path / "j") as one:
+            running = asyncio.create_task(one.run())
+            try:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (8192, before[1]))
+                for n in range(50):
+                    one.queue_note(n, "alert", "", "x" * 5000, {})
+                await until(lambda: bool(one.fault))
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            one.queue_note(99, "alert", "", "there", {})
+            await until(lambda: not one.fault)
+            assert (await one.search_entries(Search(1, 1))).rows[0].text == "there"
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)

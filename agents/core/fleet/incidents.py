@@ -287,6 +287,19 @@ class News:
                 TroubleKind.OVER_CAPACITY, "", now, "There is room for every lane again."
             )
 
+    def report_journal(self, fault: str, now: float) -> None:
+        """`fault`: why the journal cannot be written; empty if it can."""
+        kind = TroubleKind.JOURNAL_FAILED
+        if not fault:
+            ended = "My journal is written again."
+            self.troubles.clear(kind, "", now, ended, holds_s=WELL_AGAIN_S)
+            return
+        text = (
+            f"My journal cannot be written ({fault}): history, plots and replan will lack what "
+            "happens now. Free the disk, or mend the file's rights; I go on and try again."
+        )
+        self.troubles.set(kind, "", text, now, Severity.WARNING)
+
     def report_faults(self, worker: str, telemetry: Telemetry, now: float) -> None:
         """Take a worker's faults: for each partition that is written as its own, whether it has
         stopped, is held up, or works (again). Faults of other partitions are ignored."""

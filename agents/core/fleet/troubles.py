@@ -51,6 +51,7 @@ class TroubleKind(StrEnum):
     PATH_DOUBTED = "path_doubted"
     RACK_UNKNOWN = "rack_unknown"
     CLOCK_OFF = "clock_off"
+    JOURNAL_FAILED = "journal_failed"
 
 
 _ORDER = {kind: i for i, kind in enumerate(TroubleKind)}

@@ -204,3 +204,13 @@ def test_a_new_leader_that_may_not_write_that_it_leads_commands_nobody() -> None
     w.tell(ev.WriteTaken())
     w.fair(20)
     assert w.all_at_work()
+
+
+def test_a_journal_that_cannot_be_written_is_told_until_it_is() -> None:
+    w = World(nodes=3, lanes=6)
+    w.fair(10)
+    w.tell(ev.Tick(journal_fault="/j: database or disk is full"))
+    assert "My journal cannot be written (/j: database or disk is full)" in ask(w, "!status")
+    w.pass_s(WELL_AGAIN_S + 2)
+    assert "My journal is written again." in "\n".join(w.said)
+    assert "journal" not in ask(w, "!status")
