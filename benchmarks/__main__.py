@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import csv
 import os
-import platform
-import statistics
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -33,10 +30,10 @@ from agents.local.demo.flights import endless_events, sample_events
 from agents.local.servers.broker import Broker
 from benchmarks.children import run_child
 from benchmarks.contestants import Figures, Task
+from benchmarks.tables import ROOT, append, machine, now, spread
 
 LANES, RAW, OUT_LANES = 8, 4, 32
-ROOT = Path(__file__).parents[1]
-PAGE, ROWS = ROOT / "docs" / "benchmarks.md", ROOT / "benchmarks" / "results.csv"
+PAGE = ROOT / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- measured: speed -->\n", "\n<!-- end -->"
 NODE_WORK = ("node", "columns", "aiokafka", "quixstreams")
 ROUTER_WORK = ("router", "router-streams")
@@ -165,90 +162,42 @@ async def measure(names: list[str], events: int, rounds: int) -> dict[str, list[
     return found
 
 
-def spread(values: list[float]) -> str:
-    """Median (lowest to highest)."""
-    middle = statistics.median(values)
-    return (
-        f"{middle:,.0f}"
-        if len(values) == 1
-        else f"{middle:,.0f} ({min(values):,.0f} to {max(values):,.0f})"
-    )
-
-
 def table(found: dict[str, list[Figures]]) -> str:
     lines = [
         "| one process | events/s | events per CPU-second | peak memory, MB | target |",
         "|---|---|---|---|---|",
     ]
     for name, runs in found.items():
-        lines.append(
-            f"| {WHAT[name]} | {spread([f.events / f.seconds for f in runs])} | "
-            f"{spread([f.events / f.cpu_s for f in runs])} | {max(f.rss_mb for f in runs):.0f} | "
-            + (f"{TARGET[name]:,}/s, 150 MB |" if name in TARGET else "|")
-        )
+        a_second = spread((f.events / f.seconds for f in runs), ",.0f")
+        a_cpu_second = spread((f.events / f.cpu_s for f in runs), ",.0f")
+        target = f"{TARGET[name]:,}/s, 150 MB |" if name in TARGET else "|"
+        memory = f"{max(f.rss_mb for f in runs):.0f}"
+        lines.append(f"| {WHAT[name]} | {a_second} | {a_cpu_second} | {memory} | {target}")
     for ours, other in COMPARED:
         if ours in found and other in found:
             ratios = [a.cpu_s / b.cpu_s for a, b in zip(found[other], found[ours], strict=True)]
             times = [a.seconds / b.seconds for a, b in zip(found[other], found[ours], strict=True)]
             lines += [
                 "",
-                f"{ours} : {other} = {statistics.median(times):.2f} in events/s "
-                f"({min(times):.2f} to {max(times):.2f}), {statistics.median(ratios):.2f} per "
-                "CPU-second "
-                f"({min(ratios):.2f} to {max(ratios):.2f}).",
+                f"{ours} : {other} = {spread(times)} in events/s, {spread(ratios)} per CPU-second.",
             ]
     return "\n".join(lines)
 
 
-def machine() -> str:
-    model = next(
-        (
-            line.split(":")[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in line
-        ),
-        platform.machine(),
-    )
-    return (
-        f"{os.cpu_count()} cores ({model}), Python {platform.python_version()}, load "
-        f"{os.getloadavg()[0]:.1f} at the end"
-    )
-
-
 def write(found: dict[str, list[Figures]], events: int) -> None:
-    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     text = PAGE.read_text("utf-8")
     at = text.index(BEGIN) + len(BEGIN)
     count = len(next(iter(found.values())))
     measured = f"""{table(found)}
 
-{now}; {machine()}; broker and contestant on the same machine; {events:,} real flight events of about
+{now()}; {machine()}; broker and contestant on the same machine; {events:,} real flight events of about
 290 bytes (and 150 of headers), all in the topic before the start. Median of {count} rounds (lowest to
 highest); the contestants take turns, each in a separate process; the time runs from the first fetch
 to the last visible commit."""
     PAGE.write_text(text[:at] + measured + text[text.index(END, at) :], "utf-8")
-    is_new = not ROWS.exists()
-    with ROWS.open("a", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        if is_new:
-            rows.writerow(
-                ["time", "contestant", "events", "seconds", "cpu_s", "rss_mb", "load1", "cores"]
-            )
-        for name, runs in found.items():
-            for f in runs:
-                rows.writerow(
-                    [
-                        *(
-                            now,
-                            name,
-                            f.events,
-                            f"{f.seconds:.3f}",
-                            f"{f.cpu_s:.3f}",
-                            f"{f.rss_mb:.0f}",
-                        ),
-                        *(f"{os.getloadavg()[0]:.1f}", os.cpu_count()),
-                    ]
-                )
+    append(
+        (name, f.events, f.seconds, f.cpu_s, f.rss_mb) for name, runs in found.items() for f in runs
+    )
 
 
 def main() -> None:

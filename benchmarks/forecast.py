@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 import numpy as np
 
 from agents.core.planning.forecast import Forecast
-from benchmarks.__main__ import machine
 from benchmarks.recorded import AIRPORTS, DAY_S, FLIGHTS, ROOT, Flights, Floats, flights, need
+from benchmarks.tables import machine
 
 PAGE = ROOT / "docs" / "forecast.md"
 LANES = 32

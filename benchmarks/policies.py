@@ -24,8 +24,8 @@ from agents.core.planning.forecast import Forecast
 from agents.core.planning.planner import make_plan
 from agents.geodata import read_rtt
 from agents.settings.calm import Calm
-from benchmarks.__main__ import machine
 from benchmarks.recorded import AIRPORTS, DAY_S, FLIGHTS, ROOT, Flights, Floats, Ints, flights, need
+from benchmarks.tables import machine
 from benchmarks.virtual import (
     COMPRESS,
     JITTER_S,

@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.__main__ import machine
 from benchmarks.recorded import CITIES, PINGS, ROOT, Floats, Pings, need, pings
+from benchmarks.tables import machine
 from kernels import RttModel, Weights, compute_terms, lane_table, make_problem, node_table
 from kernels.geo import haversine_km_matrix
 from kernels.paths import complete_rtts
