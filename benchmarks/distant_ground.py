@@ -15,7 +15,7 @@ import msgspec
 
 from agents import settings
 from agents.base import ports
-from agents.local.servers.broker import ADMIN, SELF, Broker
+from agents.local.servers.broker import PLAINTEXT, Broker, Listener
 from agents.local.servers.delay_proxy import DelayProxy
 from agents.local.servers.delays import Delays, DistantBroker
 from benchmarks.tun_router import TunRouter
@@ -50,19 +50,13 @@ class _RoutedBroker(Broker):
         super().__init__(folder)
         self._buffer_bytes = buffer_bytes
         self.far = f"{TunRouter.HERE}:{ports.find_free_port()}"
+        self.listeners = [Listener("FAR", self.far, self.far, PLAINTEXT)]
 
     def _more_properties(self) -> str:
-        port, controller_port = self._choose_ports()
-        clients, far = f"CLIENTS://127.0.0.1:{port}", f"FAR://{self.far}"
-        text = f"""
-listeners={clients},CONTROLLER://127.0.0.1:{controller_port},{far}
-advertised.listeners={clients},{far}
-listener.security.protocol.map=CONTROLLER:SASL_PLAINTEXT,CLIENTS:SASL_PLAINTEXT,FAR:PLAINTEXT
-super.users=User:{ADMIN};User:{SELF};User:ANONYMOUS
-"""
-        if (n := self._buffer_bytes) is not None:
-            text += f"socket.send.buffer.bytes={n}\nsocket.receive.buffer.bytes={n}\n"
-        return text
+        n = self._buffer_bytes
+        if n is None:
+            return ""
+        return f"socket.send.buffer.bytes={n}\nsocket.receive.buffer.bytes={n}\n"
 
 
 class _Routed:

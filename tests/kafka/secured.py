@@ -14,7 +14,7 @@ from cryptography.x509.oid import NameOID
 
 from agents import settings
 from agents.base import ports
-from agents.local.servers.broker import SELF, Broker
+from agents.local.servers.broker import PLAINTEXT, SELF, Broker, Listener
 
 USER, PASSWORD = "node-iad-1", "correct horse"
 
@@ -24,10 +24,14 @@ class SecureBroker(Broker):
     the test, without a password. `denies`: what no ACL allows is denied; USER may do everything."""
 
     certificate_days = 90.0
+    protocol = PLAINTEXT
+    """The test's own way in, and the broker's among itself."""
 
     def __init__(self, folder: Path, *, denies: bool = False) -> None:
         super().__init__(folder, heap_mb=256)
         self.secure_port = ports.find_free_port()
+        secure = f"127.0.0.1:{self.secure_port}"
+        self.listeners = [Listener("SASL_SSL", secure, secure, "SASL_SSL")]
         self._denies = denies
 
     @property
@@ -35,25 +39,10 @@ class SecureBroker(Broker):
         return settings.Kafka(bootstrap=self.bootstrap)
 
     def _more_properties(self) -> str:
-        port, controller_port = self._choose_ports()
         make_certificate(self.folder / "server.pem", self.folder / "ca.pem", self.certificate_days)
         self.user.set_owner_and_mode(self.folder / "server.pem", 0o640, give=False)
-        plain, secure = f"PLAINTEXT://127.0.0.1:{port}", f"SASL_SSL://127.0.0.1:{self.secure_port}"
-        module = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
-        # The port without TLS is the test's own, for the broker among itself: who comes there is
-        # ANONYMOUS.
-        acls = f"""
-authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
-allow.everyone.if.no.acl.found=false
-super.users=User:ANONYMOUS;User:{SELF};User:{USER}
-"""
-        return f"""{acls if self._denies else "authorizer.class.name="}
-listeners={plain},CONTROLLER://127.0.0.1:{controller_port},{secure}
-advertised.listeners={plain},{secure}
-listener.security.protocol.map=CONTROLLER:SASL_PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL
-inter.broker.listener.name=PLAINTEXT
-sasl.enabled.mechanisms=SCRAM-SHA-512
-listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config={module}
+        allowed = f"super.users=User:ANONYMOUS;User:{SELF};User:{USER}"
+        return f"""{allowed if self._denies else "authorizer.class.name="}
 ssl.keystore.type=PEM
 ssl.keystore.location={self.folder}/server.pem
 """

@@ -18,7 +18,9 @@ import socket
 import subprocess
 import time
 import uuid
+from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 from agents import settings
@@ -44,8 +46,23 @@ ADMIN, SELF = "admin", "broker"
 itself."""
 JARS = Path(__file__).parents[3] / ".local" / "kafka"
 TEMPLATES = Path(__file__).parent / "kafka"
+LOGIN = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+
+PLAINTEXT, SASL = "PLAINTEXT", "SASL_PLAINTEXT"
+"""Kafka's protocols without TLS: nobody says who they are, or everybody with a password."""
 
 _log = log.get_logger("embedded.broker")
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """One way to the broker, at `address` (HOST:PORT). Clients that come there are told to go on at
+    `advertised`. `protocol`: Kafka's; with PLAINTEXT, everybody there may do everything."""
+
+    name: str
+    address: str
+    advertised: str
+    protocol: str = SASL
 
 
 class Broker:
@@ -58,6 +75,10 @@ class Broker:
 
     jars = JARS
     """A subclass may name another version's folder."""
+    protocol = SASL
+    """Of the listener that every broker has."""
+    listeners: Sequence[Listener] = ()
+    """A subclass may have more of them."""
 
     def __init__(self, folder: Path, *, port: int | None = None, heap_mb: int = 512) -> None:
         self.folder = folder.absolute()
@@ -191,16 +212,13 @@ class Broker:
         for name in ("data", "log"):
             (self.folder / name).mkdir(mode=0o700, exist_ok=True)
             self.user.set_owner_and_mode(self.folder / name, 0o700, give=True)
-        port, controller_port = self._choose_ports()
         values = {
-            "port": port,
-            "controller_port": controller_port,
-            "admin": ADMIN,
+            "controller_port": self._choose_ports()[1],
             "broker": SELF,
             "password": read_or_make_password(self._secrets / f"kafka-{SELF}"),
         }
         for name, more in (
-            ("server.properties", self._more_properties()),
+            ("server.properties", "\n".join([*self._listener_lines(), self._more_properties()])),
             ("log4j2.properties", ""),
         ):
             text = (TEMPLATES / name).read_text("utf-8")
@@ -251,8 +269,21 @@ class Broker:
                 f"{done.stderr.decode(errors='replace')[-2000:]}"
             )
 
+    def _listener_lines(self) -> Iterator[str]:
+        each = [Listener("CLIENTS", self.bootstrap, self.bootstrap, self.protocol), *self.listeners]
+        at = [f"{x.name}://{x.address}" for x in each]
+        yield f"listeners=CONTROLLER://127.0.0.1:{self._choose_ports()[1]},{','.join(at)}"
+        yield f"advertised.listeners={','.join(f'{x.name}://{x.advertised}' for x in each)}"
+        protocols = [f"{x.name}:{x.protocol}" for x in each]
+        yield f"listener.security.protocol.map=CONTROLLER:{SASL},{','.join(protocols)}"
+        anybody = ["ANONYMOUS"] if any(x.protocol == PLAINTEXT for x in each) else []
+        yield f"super.users={';'.join(f'User:{user}' for user in (ADMIN, SELF, *anybody))}"
+        for x in self.listeners:
+            if x.protocol != PLAINTEXT:
+                yield f"listener.name.{x.name.lower()}.scram-sha-512.sasl.jaas.config={LOGIN}"
+
     def _more_properties(self) -> str:
-        """For a subclass: lines to append to the template; for Java they override its lines."""
+        """For a subclass: lines to append; for Java they override those before them."""
         return ""
 
     def _more_format_arguments(self) -> list[str]:

@@ -17,7 +17,7 @@ from agents.base.errors import SettingsError
 from agents.base.suggest import suggest_names
 from agents.core.model.inventory import InventoryFile
 from agents.geodata import RTT_TABLE, read_rtt
-from agents.local.servers.broker import Broker
+from agents.local.servers.broker import Broker, Listener
 from agents.local.servers.delay_proxy import Link, check_rtt
 
 AZURE = "azure"
@@ -109,15 +109,6 @@ class Delays:
         return f"Kafka at {self.broker_at}; round trips {others or 'of 0 ms'}"
 
 
-@dataclass(frozen=True, slots=True)
-class _SiteListener:
-    """`port`: where the broker listens; `advertised`: the proxy's port, which clients know."""
-
-    name: str
-    port: int
-    advertised: int
-
-
 class DistantBroker(Broker):
     """An embedded broker with one more listener for each site that is not at 0 ms. The broker's
     rack is the site where it is."""
@@ -125,47 +116,29 @@ class DistantBroker(Broker):
     def __init__(self, folder: Path, delays: Delays) -> None:
         super().__init__(folder)
         self.delays = delays
-        self._listeners = {
-            site: _SiteListener(f"SITE{n}", ports.find_free_port(), ports.find_free_port())
-            for n, site in enumerate(s for s, ms in delays.rtt_ms.items() if ms)
+        self._ports_of = {
+            site: (ports.find_free_port(), ports.find_free_port())
+            for site, ms in delays.rtt_ms.items()
+            if ms
         }
+        """Where the broker listens, and the proxy's port, which clients know."""
+        self.listeners = [
+            Listener(f"SITE{n}", f"127.0.0.1:{port}", f"127.0.0.1:{advertised}")
+            for n, (port, advertised) in enumerate(self._ports_of.values())
+        ]
 
     @property
     def links(self) -> list[Link]:
         """What the delaying proxy has to do; each link is named after its site."""
         return [
-            Link(site, listener.advertised, listener.port, self.delays.rtt_ms[site])
-            for site, listener in self._listeners.items()
+            Link(site, advertised, port, self.delays.rtt_ms[site])
+            for site, (port, advertised) in self._ports_of.items()
         ]
 
     def bootstrap_at(self, site: str) -> str:
         """`127.0.0.1:PORT`, as the clients at this site reach the broker."""
-        listener = self._listeners.get(site)
-        return f"127.0.0.1:{listener.advertised}" if listener else self.bootstrap
+        return f"127.0.0.1:{self._ports_of[site][1]}" if site in self._ports_of else self.bootstrap
 
     def _more_properties(self) -> str:
-        port, controller_port = self._choose_ports()
-        each = self._listeners.values()
-        own = f"CLIENTS://127.0.0.1:{port}"
-        lines = {
-            "listeners": [
-                own,
-                f"CONTROLLER://127.0.0.1:{controller_port}",
-                *(f"{at.name}://127.0.0.1:{at.port}" for at in each),
-            ],
-            "advertised.listeners": [
-                own,
-                *(f"{at.name}://127.0.0.1:{at.advertised}" for at in each),
-            ],
-            "listener.security.protocol.map": [
-                f"{name}:SASL_PLAINTEXT"
-                for name in ("CONTROLLER", "CLIENTS", *(at.name for at in each))
-            ],
-        }
-        text = "".join(f"{key}={','.join(values)}\n" for key, values in lines.items())
-        login = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
-        for at in each:
-            prefix = f"listener.name.{at.name.lower()}"
-            text += f"{prefix}.scram-sha-512.sasl.jaas.config={login}\n"
-            text += f"{prefix}.num.network.threads=1\n"
-        return f"{super()._more_properties()}\nbroker.rack={self.delays.broker_at}\n{text}"
+        threads = [f"listener.name.{x.name.lower()}.num.network.threads=1" for x in self.listeners]
+        return "\n".join((f"broker.rack={self.delays.broker_at}", *threads))

@@ -52,7 +52,7 @@ from agents.kafka.offsets import Offsets
 from agents.kafka.paths import read_tcp_rtt_ms
 from agents.kafka.topics import Topic, fleet_topics
 from agents.kafka.verification import KEY
-from agents.local.servers.broker import SELF
+from agents.local.servers.broker import PLAINTEXT, SELF, Listener
 from agents.local.servers.delay_proxy import DelayProxy, Link
 from agents.settings import Coordinator
 from tests.admin.doctor.support import findings, loaded, named
@@ -77,16 +77,13 @@ class Faulty(SecureBroker):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.lost_port = ports.find_free_port()
+        lost = Listener("LOST", f"127.0.0.1:{self.lost_port}", "127.0.0.1:1", PLAINTEXT)
+        self.listeners = [*self.listeners, lost]
 
     def _more_properties(self) -> str:
-        port, controller_port = self._choose_ports()
-        plain, secure = f"PLAINTEXT://127.0.0.1:{port}", f"SASL_SSL://127.0.0.1:{self.secure_port}"
         return f"""{super()._more_properties()}
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS;User:{SELF}
-listeners={plain},CONTROLLER://127.0.0.1:{controller_port},{secure},LOST://127.0.0.1:{self.lost_port}
-advertised.listeners={plain},{secure},LOST://127.0.0.1:1
-listener.security.protocol.map=CONTROLLER:SASL_PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,LOST:PLAINTEXT
 transaction.max.timeout.ms=30000
 offsets.retention.minutes=60
 auto.create.topics.enable=true
