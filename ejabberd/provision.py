@@ -56,7 +56,7 @@ ARCHIVE_DAYS = 90
 @dataclass(frozen=True, slots=True)
 class Person:
     """A person with an account at DOMAIN and a place in the ops room. The affiliations: a member
-    may look, an admin act, an owner tune (DESIGN 4)."""
+    may look, an admin act, an owner tune."""
 
     name: str
     affiliation: Literal["member", "admin", "owner"]

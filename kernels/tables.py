@@ -83,9 +83,10 @@ class Weights(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """Everything that a cost is made of (DESIGN 7). `allowed`: whether a rule allows its lanes at a
-    node, bool[Q, N]. `path_ms`: the round-trip time between each of B brokers and each node, all of
-    them known (kernels/paths.py completes them), from 0 to MOST_PATH_MS, float64[B, N].
+    """Everything that a cost is made of (docs/planning.md). `allowed`: whether a rule allows its
+    lanes at a node, bool[Q, N]. `path_ms`: the round-trip time between each of B brokers and each
+    node, all of them known (kernels/paths.py completes them), from 0 to MOST_PATH_MS, float64[B,
+    N].
 
     cost(l, n) = traffic_l * rtt(l, n) + miss_ms * (n not warm) + egress_ms(n) + degraded_ms(n) + move_ms * (n not own)
     rtt(l, n)  = round_trips * path_ms(source_l, n)  where the lane's data is at a broker; else
@@ -151,7 +152,7 @@ class Costs(Protocol):
 class Solution(NamedTuple):
     """Where lanes are to be. `node` int32[L], -1 for a lane that waits. `price_ms` float64[N]: the
     cost of one event/s of room at each node, 0 if there is room to spare. `objective` and `bound`
-    in ms x events/s: the sum of load x cost, and what no placement can be below (DESIGN 7.3)."""
+    in ms x events/s: the sum of load x cost, and what no placement can be below."""
 
     node: Ints
     price_ms: Floats

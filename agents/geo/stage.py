@@ -1,5 +1,5 @@
 """A geo worker's stage: it sends every event of events.unplaced to exactly one of events.raw, with
-the coordinates of its place, and the dead letters (DESIGN 3).
+the coordinates of its place, and the dead letters.
 
 An event whose place cannot be asked for now waits, with all behind it, in Kafka. It waits for at
 most `wait_s`."""

@@ -1,5 +1,5 @@
 """The coordinator's local journal in SQLite: decisions with their inputs, operator actions, alerts,
-and samples of the fleet for plots (DESIGN 8).
+and samples of the fleet for plots.
 
 The topic `placement` holds the truth, not the journal. Losing the journal loses only history, so a
 fault in it never stops the coordinator."""

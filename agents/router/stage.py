@@ -1,5 +1,5 @@
 """A router's stage: it sends every raw record to exactly one of its lane, the unplaced and the dead
-letters (DESIGN 3)."""
+letters."""
 
 from __future__ import annotations
 

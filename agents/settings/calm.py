@@ -6,8 +6,8 @@ import msgspec
 
 
 class Calm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The rules that keep a fleet calm (DESIGN 7.4); calm.py and limits.py apply them. Times are in
-    seconds unless their name says ms.
+    """The rules that keep a fleet calm (docs/planning.md); core/planning/damping.py and limits.py
+    apply them. Times are in seconds unless their name says ms.
 
     `target_utilisation`: the largest share of its capacity that a node is given, unless the whole
     fleet is fuller than that. `act_above`, `settle_to`: multiples of the fleet's mean utilisation;

@@ -1,4 +1,4 @@
-"""The health of a worker, in XMPP's words (DESIGN 4): `available` takes lanes, `dnd` keeps its
+"""The health of a worker, in XMPP's words (PROTOCOL 4): `available` takes lanes, `dnd` keeps its
 lanes, `xa` should lose them.
 
 `judge_health` is pure; only `Probe` reads the machine's state.

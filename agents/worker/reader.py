@@ -227,14 +227,6 @@ class Reader:
         leader = self._consumer._client.cluster.leader_for_partition(self._topic_partition(n))
         return self._fetches.describe_trouble(leader)
 
-    async def measure_lag(self, n: int) -> int:
-        """The number of offsets (records and markers) between the position and the last stable
-        offset; 0 until it is known."""
-        end = self.last_stable_offset(n)
-        if end is None:
-            return 0
-        return max(0, end - int(await self._consumer.position(self._topic_partition(n))))
-
     def _topic_partition(self, n: int) -> Any:
         return TopicPartition(self._kafka_topic, n)
 

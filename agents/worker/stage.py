@@ -1,4 +1,4 @@
-"""A stage turns a batch of records into outputs; node, router and geo differ only in it (DESIGN 2).
+"""A stage turns a batch of records into outputs; node, router and geo differ only in it.
 
 It is synchronous, runs off the event loop before the transaction begins, and may run again on the
 same records (PROTOCOL 3.1). Its outputs go to an Outbox, which checks their size before anything is

@@ -2,7 +2,7 @@
 are standbys that watch the name.
 
 The server gives the name to one session only (`resource_conflict: closenew`). This gives liveness;
-Kafka gives safety (DESIGN 8)."""
+Kafka gives safety."""
 
 from __future__ import annotations
 

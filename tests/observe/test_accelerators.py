@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from agents.core.model.messages import Accelerator, Telemetry, describe_faults, is_degraded
+from agents.core.model.messages import Accelerator, Telemetry, is_degraded
 from agents.observe import accelerators
 from agents.observe.accelerators import AcceleratorWatch, Amd, Library, Nvidia, Unusable
 
@@ -360,5 +360,3 @@ def test_a_device_with_a_fault_makes_its_node_degraded() -> None:
         False,
         True,
     ]
-    assert describe_faults(said(well, broken)) == "MI300X: uncorrected_ecc, lost"
-    assert (describe_faults(None), describe_faults(said(well))) == ("", "")

@@ -1,5 +1,5 @@
-"""Raw events on their way through a real router: each to exactly one place, byte for byte (DESIGN
-3, PROTOCOL 1)."""
+"""Raw events on their way through a real router: each to exactly one place, byte for byte (PROTOCOL
+1)."""
 
 from __future__ import annotations
 

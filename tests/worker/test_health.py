@@ -1,4 +1,4 @@
-"""Presence is health (DESIGN 4): when a worker takes lanes, keeps them, or should lose them."""
+"""Presence is health (PROTOCOL 4): when a worker takes lanes, keeps them, or should lose them."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class WorkerStatus:
     `confirmed`: its present boot has also confirmed it. `usable`: its lease allows it to own
     partitions, since it is also present and no fence of it is under way. `drained`: an operator
     drains it, it drains itself, or the inventory file no longer names it. `takes`: it may be given
-    partitions now (DESIGN 4: `available` takes lanes). `to_empty`: its partitions must be moved
+    partitions now (PROTOCOL 4: `available` takes lanes). `to_empty`: its partitions must be moved
     away, since it is drained or unhealthy. `capacity_eps`: events/s that it may process: as many as
     the inventory says, or its own ceiling if that is lower."""
 

@@ -40,7 +40,7 @@ class Owner(StrEnum):
 @dataclass(frozen=True, slots=True)
 class HandoverRule:
     """The written outcome of a step. `say`: the step by which the worker is then told, until it
-    shows the outcome (reconcile.py). `rule`: the section of PROTOCOL."""
+    shows the outcome (reconcile.py). `rule`: the section of docs/protocol.md."""
 
     then: State
     epoch: int

@@ -1,5 +1,5 @@
 """Messages that the room gets without having asked: what matters, once, briefly, and never in a
-flood (DESIGN 4, PROTOCOL 4 "On a phone").
+flood (PROTOCOL 4 "On a phone").
 
 An incident opens with one message and ends with another, when every partition that it touched is at
 work again. Lines that come faster than the budget are joined into one message. The progress of a

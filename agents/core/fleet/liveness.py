@@ -1,5 +1,5 @@
 """Which workers are gone. Presence proves that a worker is alive, but its absence does not prove
-death (DESIGN 4), least of all when the coordinator itself was away (PROTOCOL 2.10).
+death (PROTOCOL 4), least of all when the coordinator itself was away (PROTOCOL 2.10).
 
 All times are the coordinator's own monotonic clock, in seconds."""
 

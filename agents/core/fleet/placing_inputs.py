@@ -37,9 +37,9 @@ FORGET_S = 10.0  # a router that is silent for longer no longer counts
 
 @dataclass(slots=True)
 class ArrivalRates:
-    """What arrives for each lane, as the routers count it: what a node processes would hide its lag
-    (DESIGN 1). `of`: per lane and router, the rate in events/s, smoothed over about SMOOTH_S, and
-    when it was heard (monotonic s)."""
+    """What arrives for each lane, as the routers count it: what a node processes would hide its
+    lag. `of`: per lane and router, the rate in events/s, smoothed over about SMOOTH_S, and when it
+    was heard (monotonic s)."""
 
     of: dict[int, dict[str, tuple[float, float]]] = field(default_factory=dict)
 

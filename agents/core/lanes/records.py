@@ -1,5 +1,5 @@
-"""What a valid event is (DESIGN 3): raw bytes become a checked event, or the reason why they are a
-dead letter. Nothing here raises.
+"""What a valid event is: raw bytes become a checked event, or the reason why they are a dead
+letter. Nothing here raises.
 
 The reasons are those of PROTOCOL 1, checked in the order of `Reason`'s members from `too_large`
 on."""

@@ -48,9 +48,9 @@ class PlacementPlan:
 
 @dataclass(frozen=True, slots=True)
 class PlacementFigures:
-    """How good the placement is, with every plan (DESIGN 7.3). `objective`, `bound`: ms x events/s.
-    `gap`: by how much the objective is above the bound, as a share of it. `moves`: lanes that would
-    have to move. `waiting`: lanes without room."""
+    """How good the placement is, with every plan (docs/planning.md). `objective`, `bound`: ms x
+    events/s. `gap`: by how much the objective is above the bound, as a share of it. `moves`: lanes
+    that would have to move. `waiting`: lanes without room."""
 
     objective: float
     bound: float

@@ -1,5 +1,5 @@
 """What the coordinator and its workers say to one another, as frozen values with units in their
-names (DESIGN 1, PROTOCOL 4): commands, answers, presence and telemetry."""
+names (PROTOCOL 4): commands, answers, presence and telemetry."""
 
 from __future__ import annotations
 
@@ -25,20 +25,12 @@ PROBE_AGE_S = (0.0, 86_400.0)
 
 def is_degraded(telemetry: Telemetry | None) -> bool:
     """Whether an accelerator of the worker that sent this reports a fault; such a node costs more
-    (DESIGN 7). False without telemetry."""
+    (docs/planning.md). False without telemetry."""
     return telemetry is not None and any(device.faults for device in telemetry.accelerators)
 
 
-def describe_faults(telemetry: Telemetry | None) -> str:
-    """The faults of each device, for people: `NVIDIA H100: xid_79, uncorrected_ecc`; empty if there
-    are none."""
-    if telemetry is None:
-        return ""
-    return "; ".join(f"{d.name}: {', '.join(d.faults)}" for d in telemetry.accelerators if d.faults)
-
-
 class Health(StrEnum):
-    """A worker's health is its presence, in XMPP's own words (DESIGN 4)."""
+    """A worker's health is its presence, in XMPP's own words (PROTOCOL 4)."""
 
     AVAILABLE = "available"
     DND = "dnd"

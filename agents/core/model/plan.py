@@ -181,9 +181,9 @@ class PlacementFigures:
 
 @dataclass(frozen=True, slots=True)
 class Optimum:
-    """How good the placement is that this plan steers to (DESIGN 7.3). `objective`: its cost in ms
-    x events/s. `bound`: a lower bound of every placement's cost. `gap`: by how much the objective
-    is above the bound, as a share of it. `moves`: lanes that are elsewhere now."""
+    """How good the placement is that this plan steers to (docs/planning.md). `objective`: its cost
+    in ms x events/s. `bound`: a lower bound of every placement's cost. `gap`: by how much the
+    objective is above the bound, as a share of it. `moves`: lanes that are elsewhere now."""
 
     objective: float
     bound: float

@@ -1,7 +1,7 @@
-"""`explain`: a decision in words and ms (DESIGN 7.6). It tells the present node, the chosen one and
-the runner-up, each term of their costs, the price of room, what binds, which nodes were left out
-and why, and what would change the decision. At most 8 lines. The text says whether milliseconds
-between places were measured, or come from the RTT table and a model."""
+"""`explain`: a decision in words and ms. It tells the present node, the chosen one and the
+runner-up, each term of their costs, the price of room, what binds, which nodes were left out and
+why, and what would change the decision. At most 8 lines. The text says whether milliseconds between
+places were measured, or come from the RTT table and a model."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def explain_lane(placing: Placing, p: Partition, now: float) -> Answer:
     if scored is None or p not in scored.partitions:
         text = f"Lane {p.n} has not been scored yet; try again in a second."
         return Answer(text, _explanation_data(None, p, placed, now, paused=paused))
-    case = _make_case(scored, p, placed, absent, describe_raise(placing, p))
-    text = _describe_case(
+    case = make_case(scored, p, placed, absent, describe_raise(placing, p))
+    text = describe_case(
         case,
         placed,
         now,
@@ -165,34 +165,27 @@ def describe_absences(fleet: Fleet) -> dict[str, str]:
     return words
 
 
-def explain_scored_lane(
-    scored: Scored,
-    p: Partition,
-    placed: Placed,
-    now: float,
-    *,
-    paused: bool,
-    absent: Mapping[str, str],
-    raised: str = "",
-    paths: Mapping[str, MeasuredPath] = NO_PATHS,
-    traffic: str = "",
-) -> str:
-    """Like `explain_lane`, on values. `absent`: see `describe_absences`. `raised`: what raised the
-    lane's forecast. `paths`: by worker, the round trips to the lane's broker that were measured.
-    `traffic`: see `describe_traffic`."""
-    case = _make_case(scored, p, placed, absent, raised)
-    return _describe_case(case, placed, now, paused=paused, paths=paths, traffic=traffic)
+def make_case(
+    scored: Scored, p: Partition, placed: Placed, absent: Mapping[str, str], raised: str = ""
+) -> _Case:
+    """What the last plan knew of the lane. `absent`: see `describe_absences`. `raised`: what raised
+    its forecast."""
+    owned = placed.state is not State.ORPHAN and placed.worker in scored.workers
+    here = scored.workers.index(placed.worker) if owned else -1
+    return _Case(scored, p, here, absent, raised)
 
 
-def _describe_case(
+def describe_case(
     case: _Case,
     placed: Placed,
     now: float,
     *,
     paused: bool,
-    paths: Mapping[str, MeasuredPath],
-    traffic: str,
+    paths: Mapping[str, MeasuredPath] = NO_PATHS,
+    traffic: str = "",
 ) -> str:
+    """`explain` in words. `paths`: by worker, the round trips to the lane's broker that were
+    measured. `traffic`: see `describe_traffic`."""
     if case.here < 0:
         if case.p.n not in case.plan.waiting:
             return f"Lane {case.p.n} has no owner: it is about to be placed."
@@ -278,14 +271,6 @@ class _Case:
         if not among.any():
             return -1
         return int(np.where(among, self.ms + self.price, np.inf).argmin())
-
-
-def _make_case(
-    scored: Scored, p: Partition, placed: Placed, absent: Mapping[str, str], raised: str
-) -> _Case:
-    owned = placed.state is not State.ORPHAN and placed.worker in scored.workers
-    here = scored.workers.index(placed.worker) if owned else -1
-    return _Case(scored, p, here, absent, raised)
 
 
 def seats_after_plan(scored: Scored) -> Ints:

@@ -1,5 +1,5 @@
 """Operator commands, each declared once: its name, arguments, access and effect. Chat, forms and
-the command line only render them (DESIGN 4)."""
+the command line only render them."""
 
 from __future__ import annotations
 

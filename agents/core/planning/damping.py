@@ -1,4 +1,4 @@
-"""Damping (the calm rules, DESIGN 7.4): which moves towards the best placement begin now.
+"""Damping (the calm rules, docs/planning.md): which moves towards the best placement begin now.
 
 In this order: lanes that must leave their node, lanes of hot nodes, lanes that are cheaper
 elsewhere. All share one budget. Moves of the last two kinds must have looked right for long enough;

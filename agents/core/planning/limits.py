@@ -1,4 +1,5 @@
-"""The planner's constraint (DESIGN 7): the load of each lane, and what each node may be given.
+"""The planner's constraint (docs/planning.md): the load of each lane, and what each node may be
+given.
 
 A node has three limits, in events/s:
 

@@ -23,7 +23,7 @@ from agents.core.model.plan import (
     Scored,
 )
 from agents.core.model.topology import WorkerKind
-from agents.core.operators.explain import explain_scored_lane, gains_elsewhere_ms
+from agents.core.operators.explain import describe_case, gains_elsewhere_ms, make_case
 from agents.core.planning.planner import make_plan
 from agents.core.planning.scoreboard import Scoreboard
 from agents.settings.calm import Calm
@@ -94,7 +94,7 @@ def at(worker: int | None, state: State = State.ASSIGNED) -> Placed:
 def said(
     s: Scored, placed: Placed, *, paused: bool = False, absent: dict[str, str] | None = None
 ) -> str:
-    text = explain_scored_lane(s, P, placed, NOW, paused=paused, absent=absent or {})
+    text = describe_case(make_case(s, P, placed, absent or {}), placed, NOW, paused=paused)
     assert len(text.split("\n")) <= 8
     assert len(text) <= 580
     return text
@@ -382,9 +382,8 @@ def test_whatever_the_plan_it_fits_a_phone(data: st.DataObject) -> None:
     )
     for x in lanes:
         placed = at(None) if x.owner is None else replace(at(0), worker=names[x.owner])
-        text = explain_scored_lane(
-            s, WorkerKind.NODE.partition(x.id), placed, NOW, paused=False, absent={}
-        )
+        case = make_case(s, WorkerKind.NODE.partition(x.id), placed, {})
+        text = describe_case(case, placed, NOW, paused=False)
         assert len(text.split("\n")) <= 8, "explain_fits_a_phone"
         if x.owner is not None:
             shown = re.search(r"is on .*: (-?[\d.]+) modelled ms = (.*)\.$", text.split("\n")[0])

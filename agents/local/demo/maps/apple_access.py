@@ -55,10 +55,6 @@ class MapsAccess:
     def knows_token(self, authorization: str, now: float) -> bool:
         return self._tokens.get(_bearer(authorization), 0.0) > now
 
-    def revoke_tokens(self) -> None:
-        """As if Apple had forgotten all that it gave out."""
-        self._tokens.clear()
-
     def accepts_jwt(self, authorization: str, origin: str, now: float) -> bool:
         try:
             return self._judge_jwt(_bearer(authorization), origin, now)
