@@ -28,7 +28,7 @@ from aiokafka import TopicPartition
 from h3.api import basic_str as h3
 
 from agents import settings
-from agents.analytics.base_engine import BaseEngine, Topics
+from agents.analytics.base_engine import AnalyticsTopics, BaseEngine
 from agents.analytics.engine import HotspotEngine
 from agents.analytics.flink_engine import FlinkEngine
 from agents.analytics.sql_gateway import connect_flink
@@ -42,7 +42,7 @@ from agents.kafka.markers import Reach
 from agents.kafka.offsets import Offsets
 from agents.kafka.topics import Topic, ensure_topics
 from agents.local.servers.broker import Broker
-from agents.local.servers.flink_cluster import FlinkCluster, Memory
+from agents.local.servers.flink_cluster import FlinkCluster, FlinkMemory
 from benchmarks.__main__ import fill
 from benchmarks.children import run_child
 from benchmarks.contestants import Watch, peak_mb
@@ -132,7 +132,7 @@ def make_events(
 async def run_engine(task: Task) -> Figures:
     """As `geolane analytics` runs it; the lease and the commands come from here."""
     kafka, name, flink = task.kafka, f"bench-{uuid.uuid4().hex[:8]}", task.analytics.flink
-    topics = Topics(
+    topics = AnalyticsTopics(
         task.lanes, *(f"{name}-{x}" for x in ("hotspots", "rises", "state", "group", "job"))
     )
     compact = {"cleanup.policy": "compact"}
@@ -246,7 +246,7 @@ async def _measure_one(
 ) -> Figures:
     analytics, pids, cluster = settings.Analytics(idle_s=60), dict[str, int](), None
     if name in PARALLELISM:
-        cluster = FlinkCluster(folder, memory=Memory(taskmanager_heap_mb=TASKMANAGER_HEAP_MB))
+        cluster = FlinkCluster(folder, memory=FlinkMemory(taskmanager_heap_mb=TASKMANAGER_HEAP_MB))
         await cluster.start()
         flink = msgspec.structs.replace(
             cluster.settings(), parallelism=PARALLELISM[name], checkpoint_ms=CHECKPOINT_MS

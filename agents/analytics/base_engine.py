@@ -57,7 +57,7 @@ _log = log.get_logger("analytics.engine")
 
 
 @dataclass(frozen=True, slots=True)
-class Topics:
+class AnalyticsTopics:
     """Kafka's names, and that of Flink's job; only tests, which share servers, use others."""
 
     lanes: str = TOPIC_LANES
@@ -94,7 +94,7 @@ class BaseEngine(WorkerEngine, Generic[W]):
         boot: str,
         *,
         leave: Callable[[], None],
-        topics: Topics,
+        topics: AnalyticsTopics,
         read_topic: str,
     ) -> None:
         super().__init__(

@@ -24,9 +24,9 @@ from agents.analytics.base_engine import (
     HISTORY_S,
     LOOK_S,
     REST_S,
+    AnalyticsTopics,
     BaseEngine,
     Row,
-    Topics,
     Work,
 )
 from agents.analytics.checkpoint import (
@@ -110,10 +110,10 @@ class HotspotEngine(BaseEngine[_Work]):
         boot: str,
         *,
         leave: Callable[[], None] = lambda: None,
-        topics: Topics | None = None,
+        topics: AnalyticsTopics | None = None,
         snapshot_s: float = SNAPSHOT_S,
     ) -> None:
-        topics = topics or Topics()
+        topics = topics or AnalyticsTopics()
         super().__init__(
             kafka, analytics, boot, leave=leave, topics=topics, read_topic=topics.lanes
         )

@@ -25,9 +25,9 @@ from agents.analytics.base_engine import (
     HISTORY_S,
     LOOK_S,
     REST_S,
+    AnalyticsTopics,
     BaseEngine,
     Row,
-    Topics,
     Work,
 )
 from agents.analytics.checkpoint import PROGRESS, FlinkProgress, JobRecord, Progress, Snapshot
@@ -83,9 +83,9 @@ class FlinkEngine(BaseEngine[_Work]):
         boot: str,
         *,
         leave: Callable[[], None] = lambda: None,
-        topics: Topics | None = None,
+        topics: AnalyticsTopics | None = None,
     ) -> None:
-        topics = topics or Topics()
+        topics = topics or AnalyticsTopics()
         super().__init__(
             kafka, analytics, boot, leave=leave, topics=topics, read_topic=topics.rises
         )

@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlparse
 import msgspec
 
 from agents import settings
-from agents.analytics.base_engine import Topics
+from agents.analytics.base_engine import AnalyticsTopics
 from agents.analytics.checkpoint import JobRecord
 from agents.analytics.flink import Job, JobFailure, JobManager
 from agents.analytics.sql_gateway import SqlGateway, submit_job
@@ -51,7 +51,7 @@ class JobScript:
 
     kafka: settings.Kafka
     analytics: settings.Analytics
-    topics: Topics
+    topics: AnalyticsTopics
     named: bool = False
 
     @property

@@ -22,7 +22,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from h3.api import basic_str as h3
 
 from agents import settings
-from agents.analytics.base_engine import BaseEngine, Topics
+from agents.analytics.base_engine import AnalyticsTopics, BaseEngine
 from agents.analytics.engine import HotspotEngine
 from agents.analytics.flink import JobManager
 from agents.analytics.flink_engine import FlinkEngine
@@ -145,7 +145,7 @@ class Running:
 class Rig:
     server: KafkaServer
     lanes: int
-    topics: Topics
+    topics: AnalyticsTopics
     makers: LeaseMaker
     running: list[Running] = field(default_factory=list)
 
@@ -271,7 +271,7 @@ class Rig:
 @asynccontextmanager
 async def rig(server: KafkaServer, lanes: int = 3) -> AsyncIterator[Rig]:
     prefix = server.name("hot")
-    topics = Topics(
+    topics = AnalyticsTopics(
         *(
             f"{prefix}-{name}"
             for name in ("lanes", "hotspots", "rises", "state", "g", "job", "context")

@@ -16,7 +16,7 @@ from agents.core.model.messages import PROBE_WINDOW, PathReport
 from agents.kafka import paths
 from agents.kafka.connection import client_kwargs
 from agents.kafka.paths import PathProbes, measure_rtt_ms, open_probe, read_tcp_rtt_ms
-from agents.local.servers.delay_proxy import DelayProxy, Link
+from agents.local.servers.delay_proxy import DelayedLink, DelayProxy
 from tests.fixtures.kafka import KafkaServer
 from tests.fixtures.proxied_broker import ProxiedBroker
 from tests.kafka.support import until
@@ -93,7 +93,7 @@ async def test_a_topic_that_is_missing_is_no_reason_not_to_probe(kafka_server: K
 
 async def test_the_told_distance_is_the_true_one_and_follows_it(far_broker: ProxiedBroker) -> None:
     """The connection itself is made at once: TCP sees the proxy, ApiVersions the broker."""
-    link = Link("far", far_broker.proxy_port, far_broker.listener_port, 80)
+    link = DelayedLink("far", far_broker.proxy_port, far_broker.listener_port, 80)
     async with DelayProxy([link]) as proxy:
         async with open_probe(
             client_kwargs(far_broker.proxied), ("127.0.0.1", far_broker.proxy_port)
@@ -122,7 +122,7 @@ async def test_a_broker_that_stops_is_forgotten_and_found_again(
     far_broker: ProxiedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(paths, "FORGET_S", 3.0)
-    link = Link("far", far_broker.proxy_port, far_broker.listener_port, 1)
+    link = DelayedLink("far", far_broker.proxy_port, far_broker.listener_port, 1)
     async with DelayProxy([link]), probing(far_broker.proxied, "events.lanes") as probes:
         await until_reported(probes, lambda x: x.probes == PROBE_WINDOW)
         await far_broker.stop()
@@ -140,8 +140,8 @@ async def test_a_broker_that_moves_is_measured_anew_where_it_is(far_broker: Prox
     """The old address still answers: only metadata tells."""
     old, new = far_broker.proxy_port, ports.find_free_port()
     links = [
-        Link("old", old, far_broker.listener_port, 60),
-        Link("new", new, far_broker.listener_port, 5),
+        DelayedLink("old", old, far_broker.listener_port, 60),
+        DelayedLink("new", new, far_broker.listener_port, 5),
     ]
     async with DelayProxy(links), probing(far_broker.proxied, "events.lanes") as probes:
         told = await until_reported(probes, lambda x: x.probes == PROBE_WINDOW)

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from agents.analytics.base_engine import Topics
+from agents.analytics.base_engine import AnalyticsTopics
 from agents.analytics.flink import Job, JobManager
 from agents.base.errors import FlinkError
 from agents.local.stack import ANALYTICS_FLINK
@@ -25,7 +25,7 @@ async def running_job(jobmanager: JobManager, other_than: str = "") -> Job:
     deadline, why = time.monotonic() + 180, "there is none"
     while time.monotonic() < deadline:
         try:
-            job = await jobmanager.find_job(Topics().job)
+            job = await jobmanager.find_job(AnalyticsTopics().job)
             if job is not None and not job.ended and job.job_id != other_than:
                 checkpoints = await jobmanager.checkpoints(job.job_id)
                 if checkpoints.last is not None:

@@ -17,7 +17,7 @@ from agents.base.text import to_one_line
 from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.paths import MeasuredPath, MeasuredPaths
 from agents.core.model.inventory import Inventory, find_site_of_rack, find_unknown_racks
-from agents.core.model.plan import Broker, PathBasis
+from agents.core.model.plan import DataBroker, PathBasis
 from agents.core.model.topology import Partition, WorkerKind
 from kernels import RttModel, Weights, compute_terms, lane_table, make_problem, node_table
 from kernels.paths import complete_paths
@@ -95,7 +95,7 @@ class DataPaths:
         found = ((w, self.measured.rtt_ms(w, broker)) for w in self.fleet.inventory.workers)
         return {w: path for w, path in found if path is not None}
 
-    def make_brokers(self, lanes: Iterable[int]) -> tuple[Broker, ...]:
+    def make_brokers(self, lanes: Iterable[int]) -> tuple[DataBroker, ...]:
         """The brokers of these lanes, by id; none if the data is where events arise."""
         if not self.at_kafka:
             return ()
@@ -108,11 +108,11 @@ class DataPaths:
         columns = [column_of[node.site] for node in nodes]
         path_ms = np.where(np.isfinite(own), own, by_site[:, columns]).round(3)
         return tuple(
-            Broker(broker, self.site_of(broker), basis[row], tuple(path_ms[row].tolist()))
+            DataBroker(broker, self.site_of(broker), basis[row], tuple(path_ms[row].tolist()))
             for row, broker in enumerate(ids)
         )
 
-    def paths_from(self, site: str, brokers: Iterable[Broker]) -> tuple[float, ...]:
+    def paths_from(self, site: str, brokers: Iterable[DataBroker]) -> tuple[float, ...]:
         """The round trip from this site to each of these brokers, as for a node that has measured
         nothing yet."""
         ids = [b.id for b in brokers]

@@ -72,7 +72,7 @@ class PathBasis(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Broker:
+class DataBroker:
     """A broker of Kafka at which lanes' data is. `id`: Kafka's number of it; -1 stands for that of
     lanes whose leader is not known. `site`: the inventory's site where it is, empty if not known.
     `basis`: a PathBasis. `path_ms`: the round trip from each node, in the order of the frame's."""
@@ -142,7 +142,7 @@ class Moment:
     memory: Memory = Memory()
     orphans_only: bool = False
     eager: bool = False
-    brokers: tuple[Broker, ...] = ()
+    brokers: tuple[DataBroker, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ class PlannedMove:
 
 
 @dataclass(frozen=True, slots=True)
-class PlacementFigures:
+class PlacementCost:
     """A placement in numbers. `cost`: the sum of load x modelled ms over the lanes that are placed,
     in ms x events/s. `mean_rtt_ms`: the same per event. `utilisation`: of the busiest node, a share
     of its whole capacity."""
@@ -204,8 +204,8 @@ class Plan:
     waiting: tuple[int, ...]
     stuck: tuple[int, ...]
     parked: tuple[int, ...]
-    before: PlacementFigures
-    after: PlacementFigures
+    before: PlacementCost
+    after: PlacementCost
     optimum: Optimum
     load_eps: tuple[float, ...]
     room_eps: tuple[float, ...]

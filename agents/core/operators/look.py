@@ -25,7 +25,7 @@ from agents.core.model.feeds import FleetSummary, TroubleRow
 from agents.core.model.geo import lane_key
 from agents.core.model.messages import Accelerator, Health
 from agents.core.model.placement import PAUSE, State
-from agents.core.model.plan import Broker, PathBasis, Scored
+from agents.core.model.plan import DataBroker, PathBasis, Scored
 from agents.core.model.times import format_duration, format_took
 from agents.core.model.topology import (
     ASIDE,
@@ -148,7 +148,7 @@ def _describe_busiest_node(fleet: Fleet) -> str:
     return "" if busiest is None else f" {node_load(fleet, busiest):.0%} now ({busiest.spec.label})"
 
 
-def _describe_brokers(brokers: Sequence[Broker]) -> list[str]:
+def _describe_brokers(brokers: Sequence[DataBroker]) -> list[str]:
     """Which RTTs to Kafka are not measured, and what follows."""
     lines = []
     modelled = [b for b in brokers if b.basis == PathBasis.MODELLED]
@@ -170,7 +170,7 @@ def _describe_brokers(brokers: Sequence[Broker]) -> list[str]:
     return lines
 
 
-def _name_brokers(brokers: Sequence[Broker]) -> str:
+def _name_brokers(brokers: Sequence[DataBroker]) -> str:
     names = [f"broker {b.id}" + (f" at {b.site}" if b.site else "") for b in brokers]
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
 

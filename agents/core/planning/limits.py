@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agents.core.model.plan import Broker, Lane, Node
+from agents.core.model.plan import DataBroker, Lane, Node
 from agents.settings.calm import Calm
 from kernels.tables import Bools, Floats, Ints
 
@@ -53,7 +53,7 @@ def compute_limits(
     load: Floats,
     calm: Calm,
     now_s: float,
-    brokers: Sequence[Broker] = (),
+    brokers: Sequence[DataBroker] = (),
 ) -> RateLimits:
     """The limits of each node. `load`: events/s per lane, float64[L]. `now_s`: on the clock of
     `Node.came_s`. `brokers`: those at which the lanes' data is."""
@@ -73,7 +73,7 @@ def compute_limits(
 
 
 def share_near_brokers(
-    lanes: Sequence[Lane], load: Floats, room: Floats, brokers: Sequence[Broker]
+    lanes: Sequence[Lane], load: Floats, room: Floats, brokers: Sequence[DataBroker]
 ) -> Floats:
     """The events/s of each node if the load of each broker's lanes filled the `room` of the nodes
     nearest to it, float64[N]. Nodes that are about as near share evenly."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from agents.core.model.plan import Moment, PlacementFigures, PlanningFrame
+from agents.core.model.plan import Moment, PlacementCost, PlanningFrame
 from agents.core.planning.limits import LEAST_EPS, ROUNDING, compute_limits, compute_load_eps
 from kernels import Problem, lane_table, make_problem, node_table
 from kernels.tables import Bools, Costs, Floats, Ints, Numerics, Solution
@@ -240,7 +240,7 @@ class Scoreboard:
         nodes = p.nodes._replace(takes=anywhere, keeps=anywhere)
         return self.numerics.costs(p._replace(nodes=nodes, allowed=np.ones_like(p.allowed)))
 
-    def measure_placement(self, at: Ints) -> PlacementFigures:
+    def measure_placement(self, at: Ints) -> PlacementCost:
         """The placement `at` (row of a node per lane, -1: none) in numbers."""
         rows = np.flatnonzero(at >= 0).astype(np.int32)
         resting = self.resting_ms(rows, at[rows])
@@ -250,6 +250,4 @@ class Scoreboard:
         capacity = np.array([n.capacity_eps for n in self.nodes], dtype=np.float64)
         busy = use[capacity > 0] / capacity[capacity > 0]
         mean = cost / float(load.sum()) if len(rows) else 0.0
-        return PlacementFigures(
-            round(cost, 3), round(mean, 6), round(float(busy.max(initial=0.0)), 6)
-        )
+        return PlacementCost(round(cost, 3), round(mean, 6), round(float(busy.max(initial=0.0)), 6))

@@ -1,6 +1,6 @@
 """A distance on one machine: a process that passes TCP connections on after a delay.
 
-    async with DelayProxy([Link("far", listen=20_001, target=9_092, rtt_ms=80)]) as proxy:
+    async with DelayProxy([DelayedLink("far", listen=20_001, target=9_092, rtt_ms=80)]) as proxy:
         ...                                      # clients connect to 127.0.0.1:20001
         await proxy.change_link("far", rtt_ms=150)
         (await proxy.read_counts())["far"].bytes_down
@@ -35,7 +35,7 @@ START_S = 30.0
 _log = log.get_logger("embedded.delay_proxy")
 
 
-class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class DelayedLink(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Connections to 127.0.0.1:`listen` are passed on to 127.0.0.1:`target`.
 
     `jitter`: the delay varies evenly between (1 - jitter) and (1 + jitter) times its mean.
@@ -86,10 +86,10 @@ class LinkCounts(msgspec.Struct):
 class Request(msgspec.Struct, omit_defaults=True):
     """One line to the process: links to make or change; it answers with the counts of all."""
 
-    links: tuple[Link, ...] = ()
+    links: tuple[DelayedLink, ...] = ()
 
 
-class Answer(msgspec.Struct, omit_defaults=True):
+class ProxyAnswer(msgspec.Struct, omit_defaults=True):
     """One line from the process."""
 
     counts: dict[str, LinkCounts] = {}
@@ -100,7 +100,7 @@ class DelayProxy:
     """The process, as its parent has it. `start` works again after it has ended. A context manager
     that starts and stops it. What it logs goes to `log_file`, or to our standard error."""
 
-    def __init__(self, links: Iterable[Link], log_file: Path | None = None) -> None:
+    def __init__(self, links: Iterable[DelayedLink], log_file: Path | None = None) -> None:
         self.links = {link.name: link for link in links}
         self._log_file = log_file
         self._process: asyncio.subprocess.Process | None = None
@@ -161,7 +161,7 @@ class DelayProxy:
     async def __aexit__(self, *error: object) -> None:
         await self.stop()
 
-    async def _ask(self, request: Request, bound_s: float = ANSWER_S) -> Answer:
+    async def _ask(self, request: Request, bound_s: float = ANSWER_S) -> ProxyAnswer:
         process = self._process
         if process is None or process.stdin is None or process.stdout is None:
             raise InstallError("the delaying proxy does not run")
@@ -176,7 +176,7 @@ class DelayProxy:
             raise InstallError(f"the delaying proxy gives no answer ({type(e).__name__})") from e
         if not line:
             raise InstallError(f"the delaying proxy has ended{self._where_logged()}")
-        answer = msgspec.json.decode(line, type=Answer)
+        answer = msgspec.json.decode(line, type=ProxyAnswer)
         if answer.error:
             raise InstallError(f"the delaying proxy: {answer.error}")
         return answer

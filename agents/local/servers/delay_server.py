@@ -17,7 +17,7 @@ from typing import cast
 
 import msgspec
 
-from agents.local.servers.delay_proxy import Answer, Link, LinkCounts, Request
+from agents.local.servers.delay_proxy import DelayedLink, LinkCounts, ProxyAnswer, Request
 
 QUEUE_BYTES = 16 << 20
 """Of each direction of a connection: 50 MB/s at an RTT of 600 ms."""
@@ -38,7 +38,7 @@ class _Mark(Enum):
 class _Road:
     """A link that is listened on, with what it has passed on."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: DelayedLink) -> None:
         self.link = link
         self.counts = LinkCounts()
 
@@ -214,15 +214,15 @@ class DelayServer:
                 sys.stdout.buffer.flush()
             raise SystemExit  # cancels what still connects
 
-    async def _obey(self, request: Request, tasks: asyncio.TaskGroup) -> Answer:
+    async def _obey(self, request: Request, tasks: asyncio.TaskGroup) -> ProxyAnswer:
         try:
             for link in request.links:
                 await self._set_link(link, tasks)
         except OSError as e:
-            return Answer(error=str(e))
-        return Answer({name: road.counts for name, road in self._roads.items()})
+            return ProxyAnswer(error=str(e))
+        return ProxyAnswer({name: road.counts for name, road in self._roads.items()})
 
-    async def _set_link(self, link: Link, tasks: asyncio.TaskGroup) -> None:
+    async def _set_link(self, link: DelayedLink, tasks: asyncio.TaskGroup) -> None:
         if (road := self._roads.get(link.name)) is not None:
             road.link = link
             return

@@ -18,7 +18,7 @@ from agents.base.suggest import suggest_names
 from agents.core.model.inventory import InventoryFile
 from agents.geodata import RTT_TABLE, read_rtt
 from agents.local.servers.broker import Broker, Listener
-from agents.local.servers.delay_proxy import Link, check_rtt
+from agents.local.servers.delay_proxy import DelayedLink, check_rtt
 
 AZURE = "azure"
 """The word for the default table."""
@@ -128,10 +128,10 @@ class DistantBroker(Broker):
         ]
 
     @property
-    def links(self) -> list[Link]:
+    def links(self) -> list[DelayedLink]:
         """What the delaying proxy has to do; each link is named after its site."""
         return [
-            Link(site, advertised, port, self.delays.rtt_ms[site])
+            DelayedLink(site, advertised, port, self.delays.rtt_ms[site])
             for site, (port, advertised) in self._ports_of.items()
         ]
 

@@ -84,7 +84,7 @@ _OPENED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class FlinkMemory:
     """Bounds in MiB. Java itself takes 100 to 150 more for each part. `managed_mb` and `network_mb`
     are the TaskManager's, beside its heap."""
 
@@ -101,10 +101,10 @@ class FlinkCluster:
     jars = JARS
     """A subclass may name another folder."""
 
-    def __init__(self, folder: Path, *, slots: int = 4, memory: Memory | None = None) -> None:
+    def __init__(self, folder: Path, *, slots: int = 4, memory: FlinkMemory | None = None) -> None:
         self.folder = folder.absolute()
         self.slots = slots
-        self.memory = memory or Memory()
+        self.memory = memory or FlinkMemory()
         self.user = find_user(USER)
         self.jobmanager = self._part("jobmanager")
         self.taskmanager = self._part("taskmanager")

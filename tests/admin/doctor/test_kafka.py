@@ -53,7 +53,7 @@ from agents.kafka.paths import read_tcp_rtt_ms
 from agents.kafka.topics import Topic, fleet_topics
 from agents.kafka.verification import KEY
 from agents.local.servers.broker import PLAINTEXT, SELF, Listener
-from agents.local.servers.delay_proxy import DelayProxy, Link
+from agents.local.servers.delay_proxy import DelayedLink, DelayProxy
 from agents.settings import Coordinator
 from tests.admin.doctor.support import findings, loaded, named
 from tests.fixtures.kafka import folder_for_servers
@@ -304,7 +304,7 @@ async def test_a_rack_that_names_no_site_is_told_with_what_to_set(place: Place) 
 
 async def test_a_proxy_on_the_way_is_told(server_folder: Path) -> None:
     broker = ProxiedBroker(server_folder / "kafka", heap_mb=256)
-    link = Link("far", broker.proxy_port, broker.listener_port, 60)
+    link = DelayedLink("far", broker.proxy_port, broker.listener_port, 60)
     async with DelayProxy([link]):
         try:
             await broker.start(120)
@@ -337,7 +337,9 @@ async def test_a_broker_that_was_only_busy_is_not_far(
         return read_tcp_rtt_ms(connection)
 
     monkeypatch.setattr(kafka_check, "read_tcp_rtt_ms", note_look)
-    async with DelayProxy([Link("busy", broker.proxy_port, broker.listener_port, 60)]) as proxy:
+    async with DelayProxy(
+        [DelayedLink("busy", broker.proxy_port, broker.listener_port, 60)]
+    ) as proxy:
         try:
             await broker.start(120)
             looking = asyncio.create_task(
@@ -383,7 +385,7 @@ async def _answer_probes(
 
 async def test_a_proxy_that_answers_probes_itself_is_a_warning(server_folder: Path) -> None:
     broker, far = ProxiedBroker(server_folder / "kafka", heap_mb=256), ports.find_free_port()
-    async with DelayProxy([Link("far", far, broker.listener_port, 60)]):
+    async with DelayProxy([DelayedLink("far", far, broker.listener_port, 60)]):
         server = await asyncio.start_server(
             partial(_answer_probes, far), "127.0.0.1", broker.proxy_port
         )

@@ -14,7 +14,7 @@ from agents.core.model.plan import (
     Node,
     NodePlace,
     Optimum,
-    PlacementFigures,
+    PlacementCost,
     Plan,
     PlannedMove,
     PlanningFrame,
@@ -47,7 +47,7 @@ def decided(n: int, frame: PlanningFrame | None = None) -> Decided:
         (Lane(0, n + 0.5, owner=0), Lane(1, None)),
         (Node("node-iad-1", 9.0), Node("node-ord-1", 9.0)),
     )
-    figures = PlacementFigures(1.0, 1.0, 0.5)
+    figures = PlacementCost(1.0, 1.0, 0.5)
     plan = Plan(
         (),
         (PlannedMove(n, 0, 1, -3.5, "nearer"),),

@@ -14,7 +14,7 @@ from agents.core.fleet.data_paths import DataPaths
 from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.paths import MeasuredPaths
 from agents.core.model.inventory import Inventory, InventoryFile
-from agents.core.model.plan import Broker, Lane, Moment, Node, NodePlace, PlanningFrame
+from agents.core.model.plan import DataBroker, Lane, Moment, Node, NodePlace, PlanningFrame
 from agents.core.model.topology import WorkerKind
 from agents.core.planning import recording
 from agents.core.planning.limits import compute_limits
@@ -54,7 +54,7 @@ def frame_of(inventory: Inventory) -> PlanningFrame:
     )
 
 
-def brokers_at(*sites: str) -> tuple[Broker, ...]:
+def brokers_at(*sites: str) -> tuple[DataBroker, ...]:
     """A broker at each of these sites, of which nobody has measured anything yet."""
     fleet = Fleet(EMBEDDED, leader_epoch=1)
     data = DataPaths(fleet, RTT, MeasuredPaths(fleet), at_kafka=True)
@@ -110,7 +110,7 @@ def test_nodes_that_are_as_near_share_the_load() -> None:
     frame = world(nodes=4)
     lanes = tuple(Lane(n, 50.0, broker=n % 3) for n in range(24))
     nodes = tuple(Node(n.id, 1000.0) for n in frame.nodes)
-    brokers = tuple(Broker(b, "", "measured", (0.4, 1.9 - b / 2, 40.0, 80.0)) for b in range(3))
+    brokers = tuple(DataBroker(b, "", "measured", (0.4, 1.9 - b / 2, 40.0, 80.0)) for b in range(3))
     limits = compute_limits(lanes, nodes, np.full(24, 50.0), Calm(), 0.0, brokers)
     assert limits.settled.tolist() == pytest.approx([660.0, 660.0, 500.0, 500.0])
     plan = make_plan(frame, Moment(0.0, lanes, nodes, brokers=brokers), NUMPY)
@@ -123,7 +123,7 @@ def test_nodes_that_are_as_near_share_the_load() -> None:
 def test_a_little_more_load_changes_limits_a_little(total_eps: float) -> None:
     """A node does not lose what it has because one more event arrives."""
     nodes = tuple(Node(f"n{i}", 2000.0) for i in range(4))
-    brokers = (Broker(1, "", "measured", (0.4, 20.0, 40.0, 80.0)),)
+    brokers = (DataBroker(1, "", "measured", (0.4, 20.0, 40.0, 80.0)),)
 
     def settled(eps: float) -> list[float]:
         lanes = tuple(Lane(n, eps / 8, broker=0) for n in range(8))
@@ -156,7 +156,7 @@ def moments(frame: PlanningFrame) -> Iterator[Moment]:
             t * 5.0,
             tuple(Lane(n, 30.0 + n, broker=0 if n % 2 else None) for n in range(len(frame.lat))),
             tuple(Node(n.id, 600.0) for n in frame.nodes),
-            brokers=(Broker(2, "", "measured", path_ms),),
+            brokers=(DataBroker(2, "", "measured", path_ms),),
         )
 
 
@@ -189,6 +189,6 @@ def test_other_round_trips_can_be_asked_for() -> None:
 
 def test_paths_that_are_not_one_for_each_node_are_refused() -> None:
     frame = world()
-    moment = replace(next(moments(frame)), brokers=(Broker(2, "", "measured", (1.0,)),))
+    moment = replace(next(moments(frame)), brokers=(DataBroker(2, "", "measured", (1.0,)),))
     with pytest.raises(ValueError, match="broker 2: path_ms has 1 rows, there are 5 nodes"):
         make_plan(frame, moment, NUMPY)

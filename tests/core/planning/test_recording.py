@@ -18,14 +18,14 @@ from agents.base.errors import JournalError, SettingsError
 from agents.core.model.plan import (
     AllowedNodes,
     Assignment,
-    Broker,
+    DataBroker,
     Lane,
     Memory,
     Moment,
     Node,
     NodePlace,
     Optimum,
-    PlacementFigures,
+    PlacementCost,
     Plan,
     PlannedMove,
     PlanningFrame,
@@ -109,7 +109,7 @@ lanes = many(
     some_row,
 )
 nodes = many(Node, name, anyfloat, st.booleans(), name, row, some_row, anyfloat, anyfloat)
-brokers = many(Broker, row, name, name, numbers())
+brokers = many(DataBroker, row, name, name, numbers())
 moments = st.builds(Moment, anyfloat, lanes, nodes, memories, st.booleans(), st.booleans(), brokers)
 plans = st.builds(
     Plan,
@@ -118,7 +118,7 @@ plans = st.builds(
     numbers(row),
     numbers(row),
     numbers(row),
-    *[st.builds(PlacementFigures, anyfloat, anyfloat, anyfloat)] * 2,
+    *[st.builds(PlacementCost, anyfloat, anyfloat, anyfloat)] * 2,
     st.builds(Optimum, anyfloat, anyfloat, anyfloat, row),
     numbers(),
     numbers(),
@@ -355,8 +355,8 @@ PLAN = Plan(
     (4,),
     (),
     (),
-    PlacementFigures(1, 1, 0.5),
-    PlacementFigures(1, 1, 0.5),
+    PlacementCost(1, 1, 0.5),
+    PlacementCost(1, 1, 0.5),
     Optimum(1, 1, 0, 1),
     (5.0, 6.0),
     (10.0, 10.0),
@@ -381,7 +381,7 @@ def test_differences_name_lanes_nodes_and_figures() -> None:
         moves=(),
         waiting=(),
         assignments=(Assignment(4, 0, 7.0, "orphan"),),
-        after=PlacementFigures(1, 0.5, 0.5),
+        after=PlacementCost(1, 0.5, 0.5),
         price_ms=(0.0, 0.5),
         memory=Memory(at_s=1.0),
     )

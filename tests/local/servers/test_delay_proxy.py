@@ -17,7 +17,7 @@ import pytest
 
 from agents.base import ports
 from agents.base.errors import InstallError, SettingsError
-from agents.local.servers.delay_proxy import DelayProxy, Link
+from agents.local.servers.delay_proxy import DelayedLink, DelayProxy
 
 BOUND_S = 20.0
 
@@ -40,7 +40,7 @@ async def far_echo(
     target = server.sockets[0].getsockname()[1]
     async with (
         asyncio.timeout(BOUND_S),
-        DelayProxy([Link("far", port, target, rtt_ms, jitter, window_bytes)]) as proxy,
+        DelayProxy([DelayedLink("far", port, target, rtt_ms, jitter, window_bytes)]) as proxy,
     ):
         yield proxy, port
     server.close()
@@ -126,7 +126,7 @@ async def test_a_window_lets_through_that_much_in_each_round_trip() -> None:
 async def test_a_reader_that_stops_holds_its_sender_back() -> None:
     """The proxy keeps at most its bound, not all that somebody sends."""
     port, held = ports.find_free_port(), socket.create_server(("127.0.0.1", 0))
-    async with DelayProxy([Link("far", port, held.getsockname()[1], 5)]) as proxy:
+    async with DelayProxy([DelayedLink("far", port, held.getsockname()[1], 5)]) as proxy:
         _, w = await asyncio.open_connection("127.0.0.1", port)
         w.write(bytes(200 << 20))
         before = -1
@@ -141,7 +141,7 @@ async def test_a_reader_that_stops_holds_its_sender_back() -> None:
 
 async def test_a_refused_connection_is_reset_after_a_round_trip() -> None:
     port = ports.find_free_port()
-    async with DelayProxy([Link("far", port, ports.find_free_port(), 50)]) as proxy:
+    async with DelayProxy([DelayedLink("far", port, ports.find_free_port(), 50)]) as proxy:
         r, _ = await asyncio.open_connection("127.0.0.1", port)
         begun = time.perf_counter()
         async with asyncio.timeout(BOUND_S):
@@ -156,7 +156,7 @@ async def test_a_reset_on_one_side_is_a_reset_on_the_other(who: str) -> None:
     port = ports.find_free_port()
     came: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
     server = await asyncio.start_server(lambda r, w: came.put_nowait((r, w)), "127.0.0.1", 0)
-    link = Link("far", port, server.sockets[0].getsockname()[1], 20)
+    link = DelayedLink("far", port, server.sockets[0].getsockname()[1], 20)
     async with asyncio.timeout(BOUND_S), DelayProxy([link]) as proxy:
         client = await asyncio.open_connection("127.0.0.1", port)
         target = await came.get()
@@ -181,7 +181,7 @@ async def test_the_end_of_one_direction_leaves_the_other_open() -> None:
         w.close()
 
     server = await asyncio.start_server(answer_at_the_end, "127.0.0.1", 0)
-    link = Link("far", port, server.sockets[0].getsockname()[1], 20)
+    link = DelayedLink("far", port, server.sockets[0].getsockname()[1], 20)
     async with asyncio.timeout(BOUND_S), DelayProxy([link]) as proxy:
         r, w = await asyncio.open_connection("127.0.0.1", port)
         w.write(bytes(12_345))
@@ -212,14 +212,14 @@ async def test_a_taken_port_is_said() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(InstallError, match=rf"{port}.*in use"):
-            await DelayProxy([Link("far", port, 1, 5)]).start()
+            await DelayProxy([DelayedLink("far", port, 1, 5)]).start()
 
 
 _PARENT = """
 import asyncio, os, signal, sys
-from agents.local.servers.delay_proxy import DelayProxy, Link
+from agents.local.servers.delay_proxy import DelayedLink, DelayProxy
 async def main():
-    proxy = DelayProxy([Link("far", int(sys.argv[1]), 1, 5)])
+    proxy = DelayProxy([DelayedLink("far", int(sys.argv[1]), 1, 5)])
     await proxy.start()
     print(proxy.pid, flush=True)
     await asyncio.sleep(60)
@@ -264,4 +264,4 @@ def _runs(pid: int) -> bool:
 )
 def test_a_link_refuses_what_no_network_has(values: dict[str, float], words: str) -> None:
     with pytest.raises(SettingsError, match=words):
-        Link("far", 1, 2, **values)  # type: ignore[arg-type]
+        DelayedLink("far", 1, 2, **values)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ import pytest
 
 from agents.base.errors import FlinkUnavailable, InstallError
 from agents.local.servers import install
-from agents.local.servers.flink_cluster import FlinkCluster, Memory
+from agents.local.servers.flink_cluster import FlinkCluster, FlinkMemory
 from agents.local.servers.install import install_part
 
 
@@ -22,7 +22,7 @@ async def test_missing_jars_name_the_command_that_brings_them(
 
 
 async def test_a_part_that_ends_at_once_is_named_with_its_log(server_folder: Path) -> None:
-    cluster = FlinkCluster(server_folder / "flink", memory=Memory(gateway_heap_mb=1))
+    cluster = FlinkCluster(server_folder / "flink", memory=FlinkMemory(gateway_heap_mb=1))
     with pytest.raises(FlinkUnavailable) as failed:
         await cluster.start(60)
     assert f"Flink's gateway ended while it started; read {cluster.folder}/log/gateway.log" in str(
