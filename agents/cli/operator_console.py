@@ -298,13 +298,11 @@ def _list_values(a: Argument, settings: Callable[[], Settings]) -> list[str]:
 
 
 def _list_worker_names(settings: Callable[[], Settings], *, others: bool) -> list[str]:
-    from agents.core.model.inventory import Inventory, InventoryFile
+    from agents.admin.inventory_file import read_inventory
     from agents.core.model.topology import WorkerKind
-    from agents.settings import decode_toml
 
     try:
-        path = Path(settings().coordinator.inventory)
-        inventory = Inventory.from_file(decode_toml(path, InventoryFile), str(path))
+        inventory = read_inventory(Path(settings().coordinator.inventory))
     except GeolaneError:
         return []
     nodes = inventory.workers_of(WorkerKind.NODE)

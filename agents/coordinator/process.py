@@ -37,12 +37,13 @@ from agents.core.coordinator import (
     PlanningSetup,
 )
 from agents.core.effects import AskGeo
-from agents.core.events import Led, LinkDown, LinkUp, Now, TelemetryIn, XmppEvent
+from agents.core.events import InventoryRead, Led, LinkDown, LinkUp, Now, TelemetryIn, XmppEvent
 from agents.core.fleet.geo_questions import ANSWER_S
 from agents.core.fleet.placing_inputs import PlacingSettings
 from agents.core.fleet.plausibility import max_arriving_eps
 from agents.core.fleet.reconcile import transactional_id
 from agents.core.fleet.rewinds import AwaitCommitted, LookBack, LookOver, ReadCommitted
+from agents.core.lanes.lane_map import LaneMap
 from agents.core.model.placement import (
     Leader,
     PlacementTable,
@@ -191,15 +192,10 @@ class CoordinatorProcess:
 
     async def _lead_until_lost(self, journal: Journal, numerics: Numerics) -> None:
         self._telling = None
-        placement, leases = (
-            PlacementLog(self.settings.kafka, clock=self.clock),
-            LeaseMaker(
-                self.settings.kafka,
-                self.settings.coordinator.transaction_timeout_ms,
-                reach_of_lease,
-            ),
-        )
-        offsets = {kind: Offsets(self.settings.kafka, kind.group) for kind in KINDS}
+        kafka = self.settings.kafka
+        placement = PlacementLog(kafka, clock=self.clock)
+        leases = LeaseMaker(kafka, self.settings.coordinator.transaction_timeout_ms, reach_of_lease)
+        offsets = {kind: Offsets(kafka, kind.group) for kind in KINDS}
         try:
             # First, since it fences the previous leader: everything below builds on a table that
             # no earlier leader can change.
@@ -207,7 +203,7 @@ class CoordinatorProcess:
                 await self._retry_until_kafka(lambda: placement.take_leadership(is_valid_record))
             )
             lanemap = await self._retry_until_kafka(
-                lambda: lanemap_topic.read_newest_lane_map(self.settings.kafka)
+                lambda: lanemap_topic.read_newest_lane_map(kafka)
             )
             if lanemap is None:
                 raise SettingsError(
@@ -221,48 +217,10 @@ class CoordinatorProcess:
             table = await _fence_after_loss(table, placement.lost, leases)
             for reader in offsets.values():
                 await self._retry_until_kafka(reader.start)
-            # Workers refuse commands of a lower epoch: an older leader can command nothing now.
-            epoch = (table.leader.leader_epoch if table.leader else 0) + 1
-            before = table.leader.starts if table.leader else ()
-            leader = Leader(epoch, self.boot, (*before[1 - LEADERS_KEPT :], self._read_clocks().ms))
-            expected = [
-                *(WorkerKind.NODE.partition(n) for n in range(lanemap.lanes)),
-                *(
-                    WorkerKind.ROUTER.partition(n)
-                    for n in range(self.settings.coordinator.raw_partitions)
-                ),
-            ]
-            core = Coordinator(
-                bound.inventory,
-                Inherited(epoch, expected, table.placed, table.leases, table.intents, table.tuning),
-                PlanningSetup(
-                    bound.places,
-                    numerics,
-                    self.placing,
-                    time.perf_counter,
-                    lanemap,
-                    self.settings.coordinator.traffic_period_s,
-                    self.settings.router.engine,
-                ),
-                OperatorSetup(
-                    lambda: secrets.token_hex(2),
-                    tunable_values_of(self.settings.worker, self.settings.coordinator.calm),
-                    self.settings.kafka.bootstrap,
-                    name_place,
-                    self.settings.xmpp.coordinator,
-                    self.by_two,
-                ),
-                self._read_clocks(),
-            )
-            core.membership.report_rule_warnings(bound.warnings)
-            if told := core.lookout.circles.note_leader_start(
-                leader.starts, os.environ.get(LAST_END, ""), self._read_clocks().s
-            ):
-                _log.error("leaders_end_again_and_again", text=told)
+            leader = self._next_leader(table)
+            core = self._make_core(table, leader, bound, lanemap, numerics)
             # Before the first plan, which would otherwise take each lane for a new one.
             await _restore_forecast(core, journal)
-            hotspots = HotspotReader(self.settings.kafka, self.clock.now_ms)
-            back = Rewinding(self.settings.kafka, offsets)
             performer = Performer(
                 self.link,
                 placement,
@@ -272,18 +230,24 @@ class CoordinatorProcess:
                 self.enqueue_event,
                 leader=leader,
                 planner=partial(make_scored_plan, numerics=numerics, clock=time.perf_counter),
-                errands=self._make_query_performer(journal, back),
+                errands=self._make_query_performer(journal, Rewinding(kafka, offsets)),
                 now_ms=self.clock.now_ms,
             )
             await performer.commit_leader_epoch()  # no command may be sent before that
             self.leading = core, performer
-            _log.info("leading", leader_epoch=epoch, boot=self.boot, partitions=len(table.placed))
+            _log.info(
+                "leading",
+                leader_epoch=leader.leader_epoch,
+                boot=self.boot,
+                partitions=len(table.placed),
+            )
             async with asyncio.TaskGroup() as group:
                 group.create_task(performer.run_kafka_effects())
                 group.create_task(performer.run_messages())
                 group.create_task(performer.run_planner())
                 group.create_task(self._send_ticks(performer))
-                group.create_task(StreamLooks(self.settings.kafka, offsets).run(self.enqueue_event))
+                group.create_task(StreamLooks(kafka, offsets).run(self.enqueue_event))
+                hotspots = HotspotReader(kafka, self.clock.now_ms)
                 group.create_task(hotspots.run(self.enqueue_event))
                 group.create_task(self._store_forecast(core, journal))
                 group.create_task(self.inventory.report_changes(bound, lanemap, self.enqueue_event))
@@ -294,6 +258,61 @@ class CoordinatorProcess:
             await leases.stop()
             for reader in offsets.values():
                 await reader.stop()
+
+    def _next_leader(self, table: PlacementTable) -> Leader:
+        """Our record. Workers refuse commands of a lower epoch than one that they have heard, so an
+        older leader can command nothing from then on."""
+        epoch = (table.leader.leader_epoch if table.leader else 0) + 1
+        before = table.leader.starts if table.leader else ()
+        return Leader(epoch, self.boot, (*before[1 - LEADERS_KEPT :], self._read_clocks().ms))
+
+    def _make_core(
+        self,
+        table: PlacementTable,
+        leader: Leader,
+        bound: InventoryRead,
+        lanemap: LaneMap,
+        numerics: Numerics,
+    ) -> Coordinator:
+        settings = self.settings
+        expected = [WorkerKind.NODE.partition(n) for n in range(lanemap.lanes)]
+        raw_partitions = range(settings.coordinator.raw_partitions)
+        expected += [WorkerKind.ROUTER.partition(n) for n in raw_partitions]
+        core = Coordinator(
+            bound.inventory,
+            Inherited(
+                leader.leader_epoch,
+                expected,
+                table.placed,
+                table.leases,
+                table.intents,
+                table.tuning,
+            ),
+            PlanningSetup(
+                bound.places,
+                numerics,
+                self.placing,
+                time.perf_counter,
+                lanemap,
+                settings.coordinator.traffic_period_s,
+                settings.router.engine,
+            ),
+            OperatorSetup(
+                lambda: secrets.token_hex(2),
+                tunable_values_of(settings.worker, settings.coordinator.calm),
+                settings.kafka.bootstrap,
+                name_place,
+                settings.xmpp.coordinator,
+                self.by_two,
+            ),
+            self._read_clocks(),
+        )
+        core.membership.report_rule_warnings(bound.warnings)
+        if told := core.lookout.circles.note_leader_start(
+            leader.starts, os.environ.get(LAST_END, ""), self._read_clocks().s
+        ):
+            _log.error("leaders_end_again_and_again", text=told)
+        return core
 
     async def _retry_until_kafka(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Retry while Kafka is away; the room is told once, since nobody leads meanwhile."""

@@ -3,7 +3,7 @@ line (tables.py has the tables)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from agents.base.text import clip_words, counted
 from agents.core.fleet.data_paths import NO_BROKER
@@ -69,31 +69,13 @@ def describe_fleet(
         f"{word}: {s.nodes_available}/{s.nodes} nodes, {s.lanes_assigned}/{s.lanes} lanes, "
         f"{s.rate_eps:,.0f} events/s."
     ]
-    loads = lane_loads(fleet)
-    if loads:
-        worst = max(loads.values(), key=lambda lane: lane.lag_events)
-        slow = max(loads.values(), key=lambda lane: lane.p99_ms)
-        lag = f"{counted(s.lag_events, 'event')}, most in lane {worst.n} ({worst.lag_events:,})"
-        lines.append(f"Lag {lag}." if s.lag_events else "No lag.")
-        lines.append(f"Processing p99 {slow.p99_ms:,.0f} ms at worst (lane {slow.n}).")
+    lines += _describe_lag(fleet, s)
     if not s.routers:
         lines.append("No router: nothing reaches the lanes.")
     if waiting := sum(load.lag_events for load in lane_loads(fleet, WorkerKind.GEO).values()):
         lines.append(f"{counted(waiting, 'event')} wait for the coordinates of their place.")
     if placing.last is not None:
-        f = placing.last.plan.after
-        lines.append(
-            f"Network RTT {f.mean_rtt_ms:.1f} ms an event ({describe_network(placing.last)}); "
-            f"busiest node{_describe_busiest_node(fleet)}, {f.utilisation:.0%} in the forecast "
-            "that plans use."
-        )
-        lines += _describe_brokers(placing.last.moment.brokers)
-        o = placing.last.plan.optimum
-        moves = f"{counted(o.moves, 'lane')} to move" if o.moves else "nothing to move"
-        lines.append(
-            f"Within {o.gap:.1%} of the best placement ({moves}); planned in "
-            f"{placing.last.took_ms:.0f} ms."
-        )
+        lines += _describe_plan(fleet, placing.last)
     lines += describe_held_back(placing, now)
     if (off := placing.inputs.foresight.error_shares()) is not None:
         ahead_s = placing.inputs.settings.calm.forecast_s
@@ -112,6 +94,29 @@ def describe_fleet(
     lines.append(f"Leader epoch {fleet.leader_epoch}.")
     rows = troubles.worst_rows(now).rows
     return Answer("\n".join(lines), _status_data(fleet, placing.last, s, state, rows))
+
+
+def _describe_lag(fleet: Fleet, s: FleetSummary) -> Iterator[str]:
+    if loads := lane_loads(fleet).values():
+        worst = max(loads, key=lambda lane: lane.lag_events)
+        slow = max(loads, key=lambda lane: lane.p99_ms)
+        lag = f"{counted(s.lag_events, 'event')}, most in lane {worst.n} ({worst.lag_events:,})"
+        yield f"Lag {lag}." if s.lag_events else "No lag."
+        yield f"Processing p99 {slow.p99_ms:,.0f} ms at worst (lane {slow.n})."
+
+
+def _describe_plan(fleet: Fleet, last: Scored) -> Iterator[str]:
+    after, best = last.plan.after, last.plan.optimum
+    yield (
+        f"Network RTT {after.mean_rtt_ms:.1f} ms an event ({describe_network(last)}); busiest "
+        f"node{_describe_busiest_node(fleet)}, {after.utilisation:.0%} in the forecast that plans "
+        "use."
+    )
+    yield from _describe_brokers(last.moment.brokers)
+    moves = f"{counted(best.moves, 'lane')} to move" if best.moves else "nothing to move"
+    yield (
+        f"Within {best.gap:.1%} of the best placement ({moves}); planned in {last.took_ms:.0f} ms."
+    )
 
 
 def _status_data(

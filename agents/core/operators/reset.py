@@ -169,48 +169,42 @@ def _predict_reset(
             f"{_name_partitions(busy).capitalize()} cannot be reset now, a step is under way: try "
             "again."
         )
-    shown = [
-        f"{s.partition.label}: {'none' if s.committed is None else f'{s.committed:,}'} -> "
-        f"{s.target:,}; {s.consequences}"
-        for s in settings[:SHOWN]
-    ]
-    if settings[SHOWN:]:
-        shown.append(f"and {len(settings) - SHOWN} more")
-    lost, again = sum(len(s.lost) for s in settings), sum(s.again for s in settings)
-    text = "\n".join(
-        [
-            f"Reset {_name_partitions(s.partition for s in settings)} (offsets include "
-            "transaction markers):",
-            *shown,
-        ]
-    )
-    if busy:
-        text += f"\nNot {_name_partitions(busy)}: a step is under way; ask again."
-    if settings[1:]:
-        text += f"\nIn total, up to {lost:,} events are lost and up to {again:,} repeated."
-
-    def reset_partitions(done: Context) -> Iterator[Effect]:
-        if any(not _can_reset(done, s.partition) for s in settings):
-            raise OperatorError("A step is under way with one of them; ask again.")
-        incident = done.news.open_command_incident(
-            title, [s.partition for s in settings], done.nick, done.now, reply=done.reply
-        )
-        back: dict[Partition, Target] = {}
-        for s in settings:
-            p, placed = s.partition, done.fleet.partitions[s.partition]
-            done.rewinds.begin_reset(p, s.target, s.committed, s.consequences, done.jid, incident)
-            if placed.state is State.ASSIGNED:  # an owner must release it first
-                back[p] = Target(
-                    placed.worker, f"reset, asked by {done.nick.partition('@')[0]}", done.jid
-                )
-        yield from done.placing.begin_moves(back, done.now_ms)
-
     return Dry(
         title,
-        text,
-        reset_partitions,
+        "\n".join(_describe_settings(settings, busy)),
+        lambda done: _reset_partitions(done, title, settings),
         lanes=tuple(s.partition.n for s in settings if WorkerKind.NODE.works(s.partition)),
     )
+
+
+def _describe_settings(settings: Sequence[Setting], busy: Sequence[Partition]) -> Iterator[str]:
+    name = _name_partitions(s.partition for s in settings)
+    yield f"Reset {name} (offsets include transaction markers):"
+    for s in settings[:SHOWN]:
+        was = "none" if s.committed is None else f"{s.committed:,}"
+        yield f"{s.partition.label}: {was} -> {s.target:,}; {s.consequences}"
+    if settings[SHOWN:]:
+        yield f"and {len(settings) - SHOWN} more"
+    if busy:
+        yield f"Not {_name_partitions(busy)}: a step is under way; ask again."
+    if settings[1:]:
+        lost, again = sum(len(s.lost) for s in settings), sum(s.again for s in settings)
+        yield f"In total, up to {lost:,} events are lost and up to {again:,} repeated."
+
+
+def _reset_partitions(c: Context, title: str, settings: Sequence[Setting]) -> Iterator[Effect]:
+    if any(not _can_reset(c, s.partition) for s in settings):
+        raise OperatorError("A step is under way with one of them; ask again.")
+    incident = c.news.open_command_incident(
+        title, [s.partition for s in settings], c.nick, c.now, reply=c.reply
+    )
+    back: dict[Partition, Target] = {}
+    for s in settings:
+        p, placed = s.partition, c.fleet.partitions[s.partition]
+        c.rewinds.begin_reset(p, s.target, s.committed, s.consequences, c.jid, incident)
+        if placed.state is State.ASSIGNED:  # an owner must release it first
+            back[p] = Target(placed.worker, f"reset, asked by {c.nick.partition('@')[0]}", c.jid)
+    yield from c.placing.begin_moves(back, c.now_ms)
 
 
 def _can_reset(c: Context, p: Partition) -> bool:
