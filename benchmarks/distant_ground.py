@@ -6,7 +6,7 @@ the buffers; a transaction is 8 to 17 % too fast through it."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -50,7 +50,10 @@ class _RoutedBroker(Broker):
         super().__init__(folder)
         self._buffer_bytes = buffer_bytes
         self.far = f"{TunRouter.HERE}:{ports.find_free_port()}"
-        self.listeners = [Listener("FAR", self.far, self.far, PLAINTEXT)]
+
+    @property
+    def listeners(self) -> Sequence[Listener]:
+        return [Listener("FAR", self.far, self.far, PLAINTEXT)]
 
     def _more_properties(self) -> str:
         n = self._buffer_bytes

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
@@ -30,13 +31,16 @@ class SecureBroker(Broker):
     def __init__(self, folder: Path, *, denies: bool = False) -> None:
         super().__init__(folder, heap_mb=256)
         self.secure_port = ports.find_free_port()
-        secure = f"127.0.0.1:{self.secure_port}"
-        self.listeners = [Listener("SASL_SSL", secure, secure, "SASL_SSL")]
         self._denies = denies
 
     @property
     def kafka(self) -> settings.Kafka:
         return settings.Kafka(bootstrap=self.bootstrap)
+
+    @property
+    def listeners(self) -> Sequence[Listener]:
+        secure = f"127.0.0.1:{self.secure_port}"
+        return [Listener("SASL_SSL", secure, secure, "SASL_SSL")]
 
     def _more_properties(self) -> str:
         make_certificate(self.folder / "server.pem", self.folder / "ca.pem", self.certificate_days)

@@ -77,8 +77,6 @@ class Broker:
     """A subclass may name another version's folder."""
     protocol = SASL
     """Of the listener that every broker has."""
-    listeners: Sequence[Listener] = ()
-    """A subclass may have more of them."""
 
     def __init__(self, folder: Path, *, port: int | None = None, heap_mb: int = 512) -> None:
         self.folder = folder.absolute()
@@ -110,6 +108,11 @@ class Broker:
             admin_username=ADMIN,
             admin_password_file=file,
         )
+
+    @property
+    def listeners(self) -> Sequence[Listener]:
+        """For a subclass: more ways to the broker than CLIENTS."""
+        return ()
 
     @property
     def pid(self) -> int | None:

@@ -122,7 +122,10 @@ class DistantBroker(Broker):
             if ms
         }
         """Where the broker listens, and the proxy's port, which clients know."""
-        self.listeners = [
+
+    @property
+    def listeners(self) -> Sequence[Listener]:
+        return [
             Listener(f"SITE{n}", f"127.0.0.1:{port}", f"127.0.0.1:{advertised}")
             for n, (port, advertised) in enumerate(self._ports_of.values())
         ]

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -77,8 +77,11 @@ class Faulty(SecureBroker):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.lost_port = ports.find_free_port()
+
+    @property
+    def listeners(self) -> Sequence[Listener]:
         lost = Listener("LOST", f"127.0.0.1:{self.lost_port}", "127.0.0.1:1", PLAINTEXT)
-        self.listeners = [*self.listeners, lost]
+        return [*super().listeners, lost]
 
     def _more_properties(self) -> str:
         return f"""{super()._more_properties()}
