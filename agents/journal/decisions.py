@@ -67,6 +67,8 @@ def pack_frame(ms: int, leader_epoch: int, frame: PlanningFrame) -> Packed:
 
 
 def pack_tick(ms: int, frame_id: int, leader_epoch: int, decided: Decided) -> Packed:
+    """The row of one plan, at `ms` (epoch), with its inputs. `frame_id`: the row of its frame.
+    Raises JournalError."""
     plan = plan_to_json(decided.plan)
     moment_blob, plan_blob = (
         zlib.compress(moment_to_json(decided.moment), LEVEL),

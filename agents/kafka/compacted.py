@@ -40,6 +40,7 @@ class Table:
     spoiled: set[bytes] = field(default_factory=set)
 
     def apply_record(self, key: bytes, value: bytes | None, is_row: IsRow) -> None:
+        """Take the next record of the topic; `value` None deletes its key."""
         if not is_row(key, value):
             self.spoiled.add(key)
             return

@@ -70,6 +70,8 @@ class Topic:
     config: dict[str, str] = field(default_factory=dict)
 
     def wanted_config(self, embedded: bool) -> dict[str, str]:
+        """Kafka's settings that it must have. `embedded`: also those that bound its size on
+        disk."""
         wanted = {
             "message.timestamp.type": "LogAppendTime",
             "max.message.bytes": str(MAX_MESSAGE_BYTES),
@@ -169,6 +171,7 @@ async def _open_admin_client(kafka: settings.Kafka) -> AsyncIterator[tuple[Any, 
 async def create_topics(
     admin: Any, wanted: tuple[Topic, ...], replicas: int, embedded: bool
 ) -> None:
+    """Create those that are missing. Raises KafkaError."""
     new = [
         NewTopic(t.name, t.partitions, replicas, topic_configs=t.wanted_config(embedded))
         for t in wanted
@@ -191,6 +194,8 @@ def has_right_partitions(topic: Topic, partitions: int) -> bool:
 
 
 async def check_partitions(admin: Any, wanted: tuple[Topic, ...]) -> None:
+    """Wait until all are in the metadata, and compare their numbers of partitions. Raises
+    KafkaError."""
     while True:
         found = {
             t["topic"]: len(t["partitions"])

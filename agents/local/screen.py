@@ -192,6 +192,7 @@ class EventRates:
         self._past: deque[tuple[float, Counter[str]]] = deque()
 
     def rates_from_counts(self, counts: Counter[str]) -> dict[str, float]:
+        """Events/s of each count since the oldest of the last `over_s` seconds."""
         now = time.monotonic()
         self._past.append((now, counts))
         while len(self._past) > 2 and now - self._past[1][0] > self._over_s:

@@ -115,6 +115,7 @@ def load_pipeline(name: str) -> Pipeline:
 
 
 def columns_from_records(records: Sequence[Record]) -> RecordColumns:
+    """The same records by their fields."""
     return RecordColumns(
         [r.key for r in records],
         [r.value for r in records],

@@ -40,6 +40,8 @@ def enrich_flight(record: Record) -> Record | None:
 
 
 def enrich_value(value: bytes, cell: str) -> bytes | None:
+    """The new value of one flight, in a cell (hex); None to leave it out. Raises as
+    `enrich_flight`."""
     flight = orjson.loads(value)
     destination = flight["destination"]
     if not destination or destination == flight["origin_iata"]:

@@ -196,6 +196,7 @@ class PipelineProcess:
         self._send_message(_encode(PipelineRequest(self._n, failures, columns)), START_S)
 
     def receive_answer(self, within_s: float) -> Answers:
+        """The answer to the last request. Raises PipelineLost, also after `within_s` seconds."""
         try:
             reply = _replies.decode(self._receive_frame(within_s))
         except msgspec.DecodeError:
@@ -305,6 +306,8 @@ class Pipelines:
             return [p.pid for p in self._all]
 
     def acquire_process(self) -> PipelineProcess:
+        """A process that has loaded the pipeline, a spare one if there is one. Blocks while it
+        starts. Raises PipelineError."""
         with self._lock:
             if self._spare:
                 return self._spare.pop()[1]
@@ -323,6 +326,7 @@ class Pipelines:
         return process
 
     def release_process(self, process: PipelineRunner) -> None:
+        """Give a process back that is fit to run again. It is kept as a spare for a minute."""
         assert isinstance(process, PipelineProcess)  # noqa: S101 - ours
         now = time.monotonic()
         with self._lock:

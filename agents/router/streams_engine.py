@@ -95,6 +95,7 @@ class StreamsEngine(DataPlane):
         return [part for _, part in sorted(self._parts.items())]
 
     def take_load(self) -> tuple[tuple[LaneLoad, ...], tuple[Arrival, ...]]:
+        """The load since the last call: of raw partitions, and what arrived for lanes."""
         now = time.monotonic()
         over_s, self._load_at = now - self._load_at, now
         silent_s = now - self._reported_at

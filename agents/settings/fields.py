@@ -68,6 +68,7 @@ def row_type_of(hint: Any) -> type | None:
 
 
 def meta_of(hint: Any) -> msgspec.Meta:
+    """The description and limits of a field's type; empty if it has none."""
     found = (
         [m for m in get_args(hint)[1:] if isinstance(m, msgspec.Meta)]
         if get_origin(hint) is Annotated

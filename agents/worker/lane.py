@@ -31,6 +31,7 @@ class RunningCounts(msgspec.Struct, frozen=True):
     dead: int = 0
 
     def plus_batch(self, out: int, filtered: int, dead: int) -> RunningCounts:
+        """With one more batch: input records by their outcome."""
         return RunningCounts(
             self.taken + out + filtered + dead,
             self.out + out,

@@ -179,6 +179,8 @@ class Ownership:
         self.told.set()
 
     async def release_partition(self, lane: WorkedPartition, offset: int) -> None:
+        """Stop working a lane, whose committed offset shows as `offset`; nothing if it is not
+        worked."""
         if self.lanes.get(lane.partition.n) is not lane:
             return
         del self.lanes[lane.partition.n]
@@ -192,6 +194,7 @@ class Ownership:
             self._released.notify_all()
 
     def stop_lane(self, lane: WorkedPartition, fault: str) -> None:
+        """Leave a lane owned but stopped. `fault`: why, for people."""
         lane.stop_with_fault(fault)
         self.meters.faults += 1
         _log.error(

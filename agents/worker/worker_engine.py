@@ -157,6 +157,7 @@ class WorkerEngine(DataPlane):
     # The life of this boot
 
     async def run(self) -> None:
+        """Work what is assigned, under one lease, until cancelled. Raises LeaseLost."""
         reader = self._reader = self._make_reader()
         offsets, thread = Offsets(self._kafka, self._group), WorkThread("work")
         probes = self._make_probes()

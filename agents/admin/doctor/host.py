@@ -36,6 +36,8 @@ SCRAPE_S = 1.0
 
 
 class Host:
+    """What this machine lacks or will run out of."""
+
     def __init__(self, settings: Settings, who: Whom) -> None:
         self._settings, self._who = settings, who
 

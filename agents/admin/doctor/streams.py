@@ -19,6 +19,8 @@ BUILD = f"sh {INSTALL} streams"
 
 
 class StreamsCheck:
+    """Whether the program of a router can run here."""
+
     def __init__(self, settings: Settings, who: Whom) -> None:
         self._settings, self._who = settings, who
 

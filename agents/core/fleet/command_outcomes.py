@@ -177,6 +177,7 @@ class CommandOutcomes:
                 )
 
     def handle_pong(self, event: Ponged, now: Now) -> Iterator[Effect]:
+        """A ping was answered (`alive`), or it was not; None: its outcome says nothing."""
         view = self.fleet.views[event.worker]
         view.pinged_at = None
         # A failed ping proves nothing while we were away ourselves (PROTOCOL 2.10).

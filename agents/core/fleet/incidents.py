@@ -110,6 +110,8 @@ class News:
     def report_gone(
         self, spec: WorkerSpec, why: str, lost: Iterable[Partition], now: float
     ) -> None:
+        """A worker is gone, and has lost these partitions. `now`: monotonic s, as everywhere
+        here."""
         parts = set(lost)
         self.away.add(spec.worker)
         if self.circles.is_looping(spec.worker):
@@ -137,6 +139,7 @@ class News:
         self.add_alert(Severity.INFO, "worker_stopped", spec.worker, text)
 
     def report_restarted(self, spec: WorkerSpec, lost: Iterable[Partition], now: float) -> None:
+        """A worker came with another boot, and has lost these partitions."""
         parts = set(lost)
         if self.circles.is_looping(spec.worker):
             return
@@ -203,6 +206,7 @@ class News:
         self.kafka_down_at = None
 
     def report_write_refused(self, why: str, now: float) -> None:
+        """The topic `placement` refuses our writes; `why`: in Kafka's words."""
         text = (
             f"I cannot write to the topic placement: {why}. I send no commands until that is "
             "fixed (geolane provision --only kafka sets topics and rights); every lane stays "

@@ -58,6 +58,7 @@ class Liveness:
         self._forget_mass_departure()
 
     def note_departure(self, worker: str, now: float) -> None:
+        """The session of a worker has closed. `now`: monotonic s."""
         self.departures[worker] = now
 
     def note_return(self, worker: str) -> None:

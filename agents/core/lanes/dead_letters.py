@@ -54,6 +54,7 @@ class Letter:
         return f"{self.partition}/{self.offset}"
 
     def header_text(self, name: str) -> str:
+        """The last header of this name, as text; empty if there is none."""
         return next(
             (
                 v.decode("utf-8", "replace")

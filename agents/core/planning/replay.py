@@ -32,6 +32,7 @@ class ReplayTotals:
     waiting_ticks: int = 0
 
     def add_plan(self, p: Plan) -> None:
+        """Count one more plan."""
         waiting = len(p.waiting) + len(p.parked)
         self.ticks += 1
         self.moves += len(p.moves)

@@ -42,6 +42,7 @@ WIDE = 1.62  # a map's width divided by its height
 
 
 def draw_plot(p: Plot) -> Any:  # Any: matplotlib is untyped here
+    """Matplotlib's figure of lines over time."""
     figure, axes = plt.subplots(figsize=INCHES, dpi=DPI, layout="constrained")
     for i, line in enumerate(p.lines):
         at = [dt.datetime.fromtimestamp(ms / 1000, dt.UTC) for ms in line.ms]
@@ -79,6 +80,7 @@ def draw_plot(p: Plot) -> Any:  # Any: matplotlib is untyped here
 
 
 def draw_map(m: Map) -> Any:  # Any: as above
+    """Matplotlib's figure of sites, lanes and hotspots on a map."""
     figure, axes = plt.subplots(figsize=INCHES, dpi=DPI, layout="constrained")
     west, east, south, north = _frame_around(m)
     axes.set_xlim(west, east)

@@ -170,6 +170,7 @@ class Dashboard:
         self._shares[said.turn] = said.rows  # re-inserted, so that the newest share comes last
 
     def figures_at(self, now: float) -> DashboardFigures:
+        """What is known at `now`, in monotonic s."""
         rows = {row.worker: row for share in self._shares.values() for row in share}
         return DashboardFigures(
             source=self.source,

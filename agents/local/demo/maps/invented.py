@@ -32,6 +32,8 @@ _RADIUS_M = 6_378_137.0
 
 @dataclass(frozen=True, slots=True)
 class City:
+    """`lat`, `lon` in degrees."""
+
     name: str
     country: str
     lat: float
