@@ -93,7 +93,7 @@ class SqlGateway:
         return opened.session_handle
 
     async def close_session(self, session: str) -> None:
-        """Forget its tables and settings; jobs run on. A session that is gone is no error."""
+        """Forget its tables and settings; jobs run on. It may be gone already."""
         with suppress(SessionExpired):
             await self._request("DELETE", f"/sessions/{session}", dict[str, Any])
 

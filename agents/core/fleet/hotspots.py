@@ -44,7 +44,7 @@ CELL_KM, AREA_KM = 40.0, 70.0
 """How far from the middle of a cell, or of an area, the city may be that it is named after."""
 
 NamePlace = Callable[[float, float, float], str]
-"""The name of a place in degrees, after a city within so many km."""
+"""The name of a place in degrees, after a city within this many km."""
 
 
 def format_degrees(lat: float, lon: float, reach_km: float) -> str:

@@ -114,7 +114,7 @@ async def test_several_machines_of_one_team_are_added_up(
     found = (await findings(check.list_checks()))["maps apple team"]
     assert found.level is level
     if sites == 1:
-        assert "on 3 machines it were 75,000" in found.found
+        assert "on 3 machines it would be 75,000" in found.found
     if level is Level.WARNING:
         assert "40,000 calls in 24 hours, and Apple allows the team 25,000" in found.found
         assert "geo.apple.daily_calls to 12,500 or less" in found.todo

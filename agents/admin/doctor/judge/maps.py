@@ -17,7 +17,7 @@ def judge_key_file(file: Path | None) -> Verdict:
 
 
 def judge_budget(left: CallsLeft, daily_calls: int, file: Path) -> Verdict:
-    """`file`: where it is counted. Who begins has a full budget, and no file."""
+    """`file`: where the calls are counted. At first there is no file, and the budget is full."""
     said = f"{counted(left.calls, 'call')} since midnight UTC, of {daily_calls:,} in any 24 hours"
     if left.ended_for_s:
         return warning(
@@ -41,8 +41,8 @@ def judge_team(sites: int, workers: int, daily_calls: int) -> Verdict:
         said = f"geo workers at {counted(sites, 'site')} send {together:,} calls or fewer a day"
         if apart > APPLE_TEAM_CALLS:
             said += (
-                f", if those of a site share a machine; on {workers} machines it were {apart:,}, "
-                f"and geo.apple.daily_calls should be {APPLE_TEAM_CALLS // workers:,} on each"
+                f", if those of a site share a machine; on {workers} machines it would be {apart:,}"
+                f", and geo.apple.daily_calls should be {APPLE_TEAM_CALLS // workers:,} on each"
             )
         return ok(said)
     return warning(
