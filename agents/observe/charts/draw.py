@@ -82,7 +82,7 @@ def draw_plot(p: Plot) -> Any:  # Any: matplotlib is untyped here
 def draw_map(m: Map) -> Any:  # Any: as above
     """Matplotlib's figure of sites, lanes and hotspots on a map."""
     figure, axes = plt.subplots(figsize=INCHES, dpi=DPI, layout="constrained")
-    west, east, south, north = _frame_around(m)
+    frame = west, east, south, north = _frame_around(m)
     axes.set_xlim(west, east)
     axes.set_ylim(south, north)
     axes.set_aspect(1 / _squeeze_at((south + north) / 2))
@@ -90,6 +90,38 @@ def draw_map(m: Map) -> Any:  # Any: as above
     axes.add_collection(
         PolyCollection(read_borders(), facecolor="#f7f5ef", edgecolor="#b8b4a8", linewidth=0.5)
     )
+    _draw_lanes(axes, m)
+    _draw_sites(axes, m.dots)
+    axes.scatter(
+        [r.lon for r in m.rings],
+        [r.lat for r in m.rings],
+        s=420,
+        facecolor="none",
+        edgecolor=HOT,
+        linewidth=2.0,
+        linestyle="--",
+        zorder=4,
+    )
+    _draw_labels(axes, [*m.dots, *m.rings], frame)
+    axes.set_title(m.title, fontsize=12, loc="left", fontweight="bold")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    when = format_minute(m.at_ms) if m.at_ms else ""
+    axes.set_xlabel(" · ".join(filter(None, (m.fleet, when))), fontsize=9)
+    figure.legend(
+        handles=_legend_of_map(m),
+        loc="outside lower center",
+        ncols=3,
+        fontsize=7.5,
+        frameon=False,
+        handletextpad=0.4,
+        columnspacing=1.2,
+    )
+    return figure
+
+
+def _draw_lanes(axes: Any, m: Map) -> None:
+    """Each lane's origin, with a line to its site if it has an owner."""
     ways = [
         [(t.lon, t.lat), (m.dots[t.site].lon, m.dots[t.site].lat)] for t in m.threads if t.site >= 0
     ]
@@ -99,7 +131,10 @@ def draw_map(m: Map) -> Any:  # Any: as above
         axes.scatter(
             [t.lon for t in some], [t.lat for t in some], s=14, marker=mark, color=ink, zorder=3
         )
-    for dot in m.dots:
+
+
+def _draw_sites(axes: Any, dots: Sequence[Dot]) -> None:
+    for dot in dots:
         ink = (
             AWAY_INK
             if not dot.well
@@ -120,17 +155,12 @@ def draw_map(m: Map) -> Any:  # Any: as above
             marker="o" if dot.well else "X",
             zorder=4,
         )
-    axes.scatter(
-        [r.lon for r in m.rings],
-        [r.lat for r in m.rings],
-        s=420,
-        facecolor="none",
-        edgecolor=HOT,
-        linewidth=2.0,
-        linestyle="--",
-        zorder=4,
-    )
-    marks: list[Dot | Ring] = [*m.dots, *m.rings]
+
+
+def _draw_labels(
+    axes: Any, marks: Sequence[Dot | Ring], frame: tuple[float, float, float, float]
+) -> None:
+    west, east, south, north = frame
     places = _place_labels(marks, west, east, north - south)
     for shown, (x, y) in zip(marks, places, strict=True):
         axes.annotate(
@@ -150,21 +180,6 @@ def draw_map(m: Map) -> Any:  # Any: as above
                 "edgecolor": "none",
             },
         )
-    axes.set_title(m.title, fontsize=12, loc="left", fontweight="bold")
-    axes.set_xticks([])
-    axes.set_yticks([])
-    when = format_minute(m.at_ms) if m.at_ms else ""
-    axes.set_xlabel(" · ".join(filter(None, (m.fleet, when))), fontsize=9)
-    figure.legend(
-        handles=_legend_of_map(m),
-        loc="outside lower center",
-        ncols=3,
-        fontsize=7.5,
-        frameon=False,
-        handletextpad=0.4,
-        columnspacing=1.2,
-    )
-    return figure
 
 
 def _legend_of_map(m: Map) -> list[Line2D]:
