@@ -23,6 +23,7 @@ from agents.base.errors import (
     XmppError,
 )
 from agents.base.supervisor import LAST_END
+from agents.base.text import to_one_line
 from agents.base.systemd_notify import Service
 from agents.coordinator.inventory_watch import InventoryWatch, bind_inventory
 from agents.coordinator.metrics import add_coordinator_metrics
@@ -90,8 +91,8 @@ FORECAST = "forecast"
 
 T = TypeVar("T")
 KAFKA_AWAY = (
-    "Kafka does not answer: nobody leads until it does. The workers keep what they have. I answer "
-    "commands again when I have said that I lead."
+    "Nobody leads until I can use Kafka, which I cannot now: {why}. The workers keep what they "
+    "have. I answer commands again when I have said that I lead."
 )
 _log = log.get_logger("coordinator")
 
@@ -320,7 +321,8 @@ class CoordinatorProcess:
         def tell(e: KafkaUnavailable) -> None:
             _log_kafka_away(e)
             if self._telling is None:
-                self._telling = asyncio.create_task(self._tell_room(KAFKA_AWAY))
+                told = KAFKA_AWAY.format(why=to_one_line(str(e)))
+                self._telling = asyncio.create_task(self._tell_room(told))
 
         return await retry_until_available(attempt, tell)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ MAX_NOTE_ROWS = 200_000
 PRUNE_EVERY = 2_000
 FLUSH_S = 1.0
 RETRY_S = 1.0
+LOG_EVERY_S = 60.0
 PRUNE_TO = 0.95
 
 _NO_DATABASE = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
@@ -117,6 +119,7 @@ class Journal:
         self._queue: asyncio.Queue[_Note | _Tick | _Samples] = asyncio.Queue(QUEUE_AT_MOST)
         self._db: aiosqlite.Connection | None = None
         self.fault = ""
+        self._logged, self._logged_at = False, float("-inf")
         self.dropped = 0
         self.ticks_dropped = 0
         self._writing: asyncio.Future[None] | None = None
@@ -137,13 +140,16 @@ class Journal:
 
     def _note_fault(self, e: Exception) -> None:
         fault = f"{self._path}: {getattr(e, 'strerror', None) or e}"
-        if not self.fault:
+        # A disk that is nearly full takes small rows and refuses large ones.
+        if not self.fault and time.monotonic() - self._logged_at >= LOG_EVERY_S:
             _log.error("journal_write_failed", error=fault)
+            self._logged, self._logged_at = True, time.monotonic()
         self.fault = fault
 
     def _note_written(self) -> None:
-        if self.fault:
+        if self.fault and self._logged:
             _log.info("journal_written_again", dropped=self.dropped)
+            self._logged = False
         self.fault = ""
 
     async def _open_or_replace(self) -> None:

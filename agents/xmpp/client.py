@@ -488,19 +488,21 @@ async def keep_connected(
 
     NameTaken and SettingsError are raised; after any other XmppError it connects again."""
     backoff = backoff or Backoff()
-    down = False
+    down = refused = False
     while True:
         try:
             async with connect() as session:
                 if down:
                     LOG.info("xmpp_up", jid=session.jid)
-                down = False
+                down = refused = False
                 backoff.reset()
                 await session.run_while_up(serve(session))
         except NameTaken:
             raise
         except XmppError as e:
-            if not down:
+            # A server that comes back may refuse what it took before: that is told, too.
+            now_refused = isinstance(e, PasswordRefused)
+            if not down or (now_refused and not refused):
                 LOG.warning("xmpp_down", why=str(e))
-            down = True
+            down, refused = True, refused or now_refused
         await asyncio.sleep(backoff.next_wait_s())
