@@ -122,7 +122,8 @@ class BaseEngine(WorkerEngine, Generic[W]):
         """For telemetry: events/s counted since the last call, and how many records wait."""
         now = time.monotonic()
         over_s, self._load_at = now - self._load_at, now
-        return tuple(lane.take_load(over_s, "") for lane in self.owned_partitions()), ()
+        cut_off = self._describe_cut_off(now)
+        return tuple(lane.take_load(over_s, cut_off) for lane in self.owned_partitions()), ()
 
     # The life of this boot
 

@@ -23,8 +23,8 @@ from agents.base.errors import (
     XmppError,
 )
 from agents.base.supervisor import LAST_END
-from agents.base.text import to_one_line
 from agents.base.systemd_notify import Service
+from agents.base.text import to_one_line
 from agents.coordinator.inventory_watch import InventoryWatch, bind_inventory
 from agents.coordinator.metrics import add_coordinator_metrics
 from agents.coordinator.performer import Performer

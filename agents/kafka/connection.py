@@ -132,7 +132,8 @@ def describe_error(error: BaseException) -> str:
     kind = _DENIED.get(type(error))
     if kind is None and (tried := _BOOTSTRAP.findall(str(error))):
         brokers = ", ".join(f"{host}:{port}" for host, port in tried)
-        return f"no broker answers at {brokers} (kafka.bootstrap)"
+        # aiokafka does not raise which of the two it was; its log says so.
+        return f"no broker answers at {brokers} (kafka.bootstrap), or none accepts our login"
     if kind is None and isinstance(error, OSError):
         return system_reason(error)
     if kind is None:

@@ -156,6 +156,7 @@ class Engine(WorkerEngine):
         now = time.monotonic()
         over_s, self._load_at = now - self._load_at, now
         held = self._held
+        held = self._describe_cut_off(now) or held
         if (busy_s := self._time_in_stage_s()) > TOLD_AFTER_S:
             held = f"held: a batch is not done after {busy_s:.0f} s"
         lanes = tuple(
@@ -204,6 +205,10 @@ class Engine(WorkerEngine):
     @property
     def _group(self) -> str:
         return self._stage.group
+
+    @property
+    def _is_reading(self) -> bool:
+        return bool(self._reading)
 
     def _make_reader(self) -> Reader:
         return Reader(self._kafka, self._stage.topic, rtt_ms_to=self._rtt_ms_to)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import psutil
 
 from agents.base.text import counted
+from agents.core.model import messages
 from agents.core.model.messages import Health
 
 FULL_CPU, FULL_FOR, CALM_CPU = 0.95, 10, 0.80
@@ -41,14 +42,22 @@ class WorkerHealth:
     busy_for: int = 0
 
 
-STARTING = WorkerHealth(Health.DND, "starting", "waits for its lease")
+STARTING = WorkerHealth(Health.DND, messages.STARTING, "waits for its lease")
 
 
 def judge_health(
-    before: WorkerHealth, vitals: Vitals, *, leased: bool, draining: bool, lanes: int, faults: int
+    before: WorkerHealth,
+    vitals: Vitals,
+    *,
+    leased: bool,
+    draining: bool,
+    lanes: int,
+    faults: int,
+    unready: str = "",
 ) -> WorkerHealth:
     """The health after one more look (one per telemetry period). The limits for recovery are
-    stricter than those for staying healthy."""
+    stricter than those for staying healthy. `unready`: why it cannot work yet, empty if it can: it
+    then takes no lanes, which would wait with it."""
     busy = before.busy_for + 1 if vitals.cpu >= FULL_CPU else 0
     noted = counted(lanes, "lane") + (f", {faults} stopped by a fault" if faults else "")
     if vitals.free < (SAFE_MEMORY if before.state == "unhealthy" else LOW_MEMORY):
@@ -59,6 +68,8 @@ def judge_health(
         return WorkerHealth(
             Health.DND, "draining", f"draining: {noted} left" if lanes else "drained", busy
         )
+    if unready:
+        return WorkerHealth(Health.DND, STARTING.state, unready, busy)
     if not leased:
         return STARTING
     if busy >= FULL_FOR or (before.state == "full" and vitals.cpu >= CALM_CPU):

@@ -56,6 +56,7 @@ class Ownership:
         self.meters = Meters()
         self.leased, self.told, self.pending = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._ended = asyncio.Event()
+        self._unanswered_at = 0.0  # since when reading offsets fails (monotonic); 0: it does not
         self._released = asyncio.Condition()
         self._on_leave, self._on_begun, self._on_released = leave, begun, released
         self._missing_after_s = missing_after_s
@@ -111,6 +112,10 @@ class Ownership:
         await self._ended.wait()
         raise LeaseLost(self.tenure.ended)
 
+    def unanswered_s(self, now: float) -> float:
+        """For how long Kafka has not told the committed offsets that are waited for."""
+        return now - self._unanswered_at if self._unanswered_at else 0.0
+
     async def watch_committed_offsets(self, offsets: Offsets) -> None:
         """Begin a waiting partition once its told offset shows; let a leaving one go once its own
         commit shows."""
@@ -123,6 +128,7 @@ class Ownership:
                 if lane.phase is Phase.LEAVING and lane.is_quiet
             ]
             if not waiting and not any(lane.phase is Phase.LEAVING for lane in self.lanes.values()):
+                self._unanswered_at = 0.0
                 await self.pending.wait()
                 continue
             try:
@@ -131,9 +137,12 @@ class Ownership:
                 )
             except KafkaUnavailable as e:
                 _log.warning("offsets_unavailable", error=str(e))
+                self._unanswered_at = self._unanswered_at or time.monotonic()
                 for lane in waiting:  # MISSING_AFTER_S counts only while Kafka answers
                     lane.since = 0.0
                 shown = {}
+            else:
+                self._unanswered_at = 0.0
             now = time.monotonic()
             for lane in waiting:
                 if lane.partition in shown and lane.phase is Phase.WAITING:

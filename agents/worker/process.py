@@ -145,9 +145,10 @@ async def _publish_telemetry(
             draining=tenure.draining or service.leave.is_set(),
             lanes=len(lanes),
             faults=sum(1 for lane in lanes if lane.fault),
+            unready=engine.unready,
         )
         if (now.health, now.state) != (verdict.health, verdict.state) or (
-            now.state == "draining" and now.status != verdict.status
+            now.state in ("draining", STARTING.state) and now.status != verdict.status
         ):
             link.announce_health(now.health, now.state, now.status)
         verdict = now

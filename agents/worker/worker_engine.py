@@ -5,6 +5,7 @@ clients of its own."""
 from __future__ import annotations
 
 import asyncio
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from agents import settings
 from agents.base import log
 from agents.base.errors import KafkaUnavailable, LeaseLost
 from agents.base.supervisor import first_leaf_error
+from agents.base.text import to_one_line
 from agents.base.worker_thread import WorkThread
 from agents.core.lanes.tenure import Tenure
 from agents.core.model.messages import (
@@ -22,16 +24,18 @@ from agents.core.model.messages import (
     WorkerAnswer,
     WorkerCommand,
 )
+from agents.core.model.topology import CUT_OFF
 from agents.kafka.broker_clock import BrokerClock
 from agents.kafka.connection import retry_until_available
 from agents.kafka.offsets import Offsets
 from agents.kafka.paths import PathProbes
 from agents.kafka.producer import LeasedProducer
 from agents.observe.metrics.samples import Samples
-from agents.worker.lane import Meters, WorkedPartition
+from agents.worker.lane import Meters, Phase, WorkedPartition
 from agents.worker.ownership import Ownership
 from agents.worker.reader import Reader
 
+CUT_OFF_AFTER_S = 10.0
 _log = log.get_logger("worker.engine")
 
 
@@ -74,6 +78,11 @@ class DataPlane(ABC):
     async def run(self) -> None:
         """Wait for the lease, then work until cancelled. Raises LeaseLost: the process must end
         (PROTOCOL 2.1, 3.3)."""
+
+    @property
+    def unready(self) -> str:
+        """Why it can work nothing yet, for people; empty if it can."""
+        return ""
 
     @property
     def name(self) -> str:
@@ -146,6 +155,28 @@ class WorkerEngine(DataPlane):
     def __init__(self, kafka: settings.Kafka, own: Ownership) -> None:
         super().__init__(kafka, own)
         self._reader: Reader | None = None
+        self._unready = ""
+        self._connected_at = time.monotonic()
+
+    @property
+    def unready(self) -> str:
+        return self._unready
+
+    @property
+    def _is_reading(self) -> bool:
+        """Whether something is read now, so that there must be a connection."""
+        return any(lane.phase is Phase.WORKING for lane in self.owned_partitions())
+
+    def _describe_cut_off(self, now: float) -> str:
+        """That Kafka does not answer, or refuses our login; empty if it does, or since a moment."""
+        if not self._is_reading or self.kafka_up:
+            self._connected_at = now
+        cut_s = max(now - self._connected_at, self._own.unanswered_s(now))
+        return f"{CUT_OFF} for {cut_s:.0f} s" if cut_s > CUT_OFF_AFTER_S else ""
+
+    def _note_unready(self, error: KafkaUnavailable) -> None:
+        log_unavailable(error)
+        self._unready = to_one_line(f"cannot use Kafka: {error}")
 
     @property
     def kafka_up(self) -> bool:
@@ -156,9 +187,18 @@ class WorkerEngine(DataPlane):
 
     # The life of this boot
 
+    async def _start_reader(self) -> Reader:
+        """A new one for each attempt: the password may have been corrected."""
+        reader = self._reader = self._make_reader()
+        try:
+            await reader.start()
+        except BaseException:
+            await reader.stop()
+            raise
+        return reader
+
     async def run(self) -> None:
         """Work what is assigned, under one lease, until cancelled. Raises LeaseLost."""
-        reader = self._reader = self._make_reader()
         offsets, thread = Offsets(self._kafka, self._group), WorkThread("work")
         probes = self._make_probes()
         producer: LeasedProducer | None = None
@@ -166,13 +206,14 @@ class WorkerEngine(DataPlane):
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._own.end_when_ordered())
                 tasks.create_task(probes.run())
-                await retry_until_available(reader.start, log_unavailable)
-                await retry_until_available(offsets.start, log_unavailable)
+                reader = await retry_until_available(self._start_reader, self._note_unready)
+                await retry_until_available(offsets.start, self._note_unready)
                 await self._own.leased.wait()
                 if self.tenure.lease is None:
                     raise LeaseLost("no lease")
                 producer = LeasedProducer(self._kafka, self.tenure.lease, clock=self.clock)
-                await retry_until_available(producer.start, log_unavailable)
+                await retry_until_available(producer.start, self._note_unready)
+                self._unready = ""
                 tasks.create_task(self._own.watch_committed_offsets(offsets))
                 await self._work_owned(Clients(reader, offsets, producer, thread), tasks)
         except BaseExceptionGroup as group:
@@ -181,8 +222,8 @@ class WorkerEngine(DataPlane):
         finally:
             thread.stop()
             self._end_work()
-            stops = [reader.stop(), offsets.stop()]
-            await asyncio.gather(*stops, *([producer.stop()] if producer is not None else []))
+            used = (self._reader, offsets, producer)
+            await asyncio.gather(*(client.stop() for client in used if client is not None))
 
     @abstractmethod
     def _make_reader(self) -> Reader:

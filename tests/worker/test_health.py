@@ -37,6 +37,18 @@ def test_ready_once_leased() -> None:
     assert "1 stopped" in look(READY, CALM, faults=1).status
 
 
+def test_without_kafka_it_takes_no_lanes() -> None:
+    now = judge_health(
+        *(STARTING, CALM),
+        leased=True,
+        draining=False,
+        lanes=0,
+        faults=0,
+        unready="cannot use Kafka",
+    )
+    assert now == WorkerHealth(Health.DND, "starting", "cannot use Kafka")
+
+
 def test_draining_says_what_is_left() -> None:
     assert look(READY, CALM, draining=True) == WorkerHealth(
         Health.DND, "draining", "draining: 3 lanes left"

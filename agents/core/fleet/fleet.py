@@ -36,7 +36,7 @@ from agents.core.model.placement import (
     Tuning,
     drain_intent,
 )
-from agents.core.model.topology import PYTHON, Partition, WorkerKind, WorkerSpec
+from agents.core.model.topology import CUT_OFF, PYTHON, Partition, WorkerKind, WorkerSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +76,9 @@ class View:
     epochs. `said`: epochs that it was told of. `lacking`: in how many telemetry items in a row an
     assigned partition was missing. `leased`: the producer id and epoch whose lease it confirmed.
     `fencing`: its lease is being made anew. `inflight`: by type, the command that it has not
-    answered yet. `tries`: releases that failed, by partition. `retry_at`: no command is sent
-    before. `dead`: boots that are over or fenced. `engine`: of a router."""
+    answered yet. `cut_at`: since when it says that it has no connection to Kafka. `tries`: releases
+    that failed, by partition. `retry_at`: no command is sent before. `dead`: boots that are over or
+    fenced. `engine`: of a router."""
 
     spec: WorkerSpec
     boot: str = ""
@@ -97,6 +98,7 @@ class View:
     fenced_said_at: float = float("-inf")
     engine: str = PYTHON
     state: str = ""
+    cut_at: float | None = None
     inflight: dict[type[object], WorkerCommand] = field(default_factory=dict)
     tries: Counter[Partition] = field(default_factory=Counter)
     retry_at: float = 0.0
@@ -111,6 +113,7 @@ class View:
     def forget_session(self) -> None:
         """The boot is over: nothing that it said counts any more."""
         self.owned.clear()
+        self.cut_at = None
         self.said.clear()
         self.lacking.clear()
         self.inflight.clear()
@@ -349,6 +352,10 @@ class Fleet:
         view.heard_at = now
         view.telemetry = t
         view.owned = {Partition(lane.topic, lane.n): lane.epoch for lane in t.lanes}
+        if not any(lane.fault.startswith(CUT_OFF) for lane in t.lanes):
+            view.cut_at = None
+        elif view.cut_at is None:
+            view.cut_at = now
         for p in self.owned_by(worker):
             if (
                 self.partitions[p].state is State.ASSIGNED

@@ -334,6 +334,8 @@ class News:
                 self.troubles.clear(
                     TroubleKind.LANE_STOPPED, p.key, now, ended, holds_s=WELL_AGAIN_S
                 )
+        if held and self.kafka_down_at is not None:
+            return  # Kafka is away for all: that is told
         if held:
             text = f"{name} cannot commit, and all its lanes have stopped: {held}."
             self.troubles.set(TroubleKind.WORKER_HELD, worker, text, now, Severity.WARNING)

@@ -18,6 +18,9 @@ AWAY_GRACE_S = 15.0  # after the coordinator is back, silence counts for nothing
 LEFT_S = 0.2  # until an `unavailable` is believed: the server itself may be going down
 MASS_S = 5.0
 MASS_SHARE = 0.30
+CUT_OFF_S = 20.0
+"""A worker that says for this long that it has no connection to Kafka, while the leader and most
+others have one, is gone: its partitions would wait with it."""
 STAND_STILL_S = 2.0  # between two readings of the committed offsets
 
 
@@ -81,7 +84,11 @@ class Liveness:
             yield from self._watch_offsets(fleet, now)
         else:
             self.first_offsets, self.read_at = None, None
+        few_cut_off = self._are_few_cut_off(fleet)
         for view in fleet.views.values():
+            if few_cut_off and self._is_cut_off(view, now) and not view.fencing:
+                yield Gone(view.spec.worker, "it has had no connection to Kafka for too long")
+                continue
             if fleet.statuses[view.spec.worker].lease_live and not view.fencing:
                 yield from self._check_worker(view, mass, now)
 
@@ -104,6 +111,15 @@ class Liveness:
                 yield WakeAt(view.left_at + LEFT_S - now + 0.005)
         elif now >= self.quiet_until:
             yield Gone(worker, "it did not come back")
+
+    def _is_cut_off(self, view: View, now: float) -> bool:
+        since = view.cut_at
+        return since is not None and now - max(since, self.quiet_until) >= CUT_OFF_S
+
+    @staticmethod
+    def _are_few_cut_off(fleet: Fleet) -> bool:
+        live = [v for v in fleet.views.values() if fleet.statuses[v.spec.worker].lease_live]
+        return 2 * sum(v.cut_at is not None for v in live) < len(live)
 
     # ---- mass departures ----
 

@@ -29,7 +29,7 @@ from agents.core.model.feeds import (
     WorkerRow,
     WorkerRows,
 )
-from agents.core.model.messages import Health, LaneLoad
+from agents.core.model.messages import STARTING, Health, LaneLoad
 from agents.core.model.placement import State
 from agents.core.model.topology import Partition, WorkerKind, short_name
 
@@ -82,7 +82,7 @@ def health_word(fleet: Fleet, view: View) -> str:
     status = fleet.statuses[view.spec.worker]
     if status.drained:
         return "draining" if fleet.owned_by(view.spec.worker) else "drained"
-    if not status.usable:
+    if not status.usable or view.state == STARTING:
         return "starting"
     return {"available": "ok", "dnd": "full", "xa": "sick"}.get(view.health.value, "gone")
 

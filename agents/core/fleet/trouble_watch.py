@@ -15,10 +15,12 @@ from agents.core.fleet.incidents import News
 from agents.core.fleet.router_engines import report_engines
 from agents.core.fleet.topic_checks import Streams, StreamsLooked
 from agents.core.model.feeds import Severity
+from agents.core.model.messages import STARTING
 from agents.core.model.topology import WorkerKind, WorkerSpec, short_name
 
 FORGIVEN_S = 60.0  # a worker that gave an untrue answer has worked properly for this long
 RACKS_S = 60.0  # a broker that restarts is back by then
+UNREADY_S = 20.0  # from its start on
 ABSENT_S = 10.0  # a worker that restarts needs a moment
 
 
@@ -31,6 +33,7 @@ class Lookout:
     news: News
     led_at: float
     bootstrap: str
+    _unready_at: dict[str, float] = field(default_factory=dict)
     _present_at: dict[WorkerKind, float] = field(default_factory=dict)
     streams: Streams = field(init=False)
     circles: Circles = field(init=False)
@@ -43,6 +46,7 @@ class Lookout:
         """`quiet_until`: before that time, absence proves nothing (liveness.py)."""
         self._forgive_workers(now)
         report_engines(self.fleet, self.news, now)
+        self._report_unready_workers(now, quiet_until)
         self.circles.end_finished_loops(
             frozenset(w for w, v in self.fleet.views.items() if v.present), now
         )
@@ -74,6 +78,21 @@ class Lookout:
             now,
             quiet_until,
             Severity.WARNING,
+        )
+
+    def _report_unready_workers(self, now: float, quiet_until: float) -> None:
+        """Workers that are present and do not begin to work."""
+        texts = dict[str, str]()
+        unready = {w: v for w, v in self.fleet.views.items() if v.present and v.state == STARTING}
+        self._unready_at = {w: self._unready_at.get(w, now) for w in unready}
+        for worker, view in unready.items():
+            if now - max(self._unready_at[worker], quiet_until) >= UNREADY_S:
+                texts[worker] = (
+                    f"{view.spec.label} does not begin to work: {view.status}. See its log, and "
+                    f"geolane doctor --as {worker} on its machine."
+                )
+        self.news.troubles.set_exactly(
+            troubles.TroubleKind.WORKER_UNREADY, texts, now, Severity.WARNING
         )
 
     def _watch_kind(

@@ -47,6 +47,7 @@ class TroubleKind(StrEnum):
     NO_ANALYTICS = "no_analytics"
     NO_TRAFFIC = "no_traffic"
     WORKER_HELD = "worker_held"
+    WORKER_UNREADY = "worker_unready"
     LANE_HELD_UP = "lane_held_up"
     PATH_DOUBTED = "path_doubted"
     RACK_UNKNOWN = "rack_unknown"

@@ -29,6 +29,10 @@ def is_degraded(telemetry: Telemetry | None) -> bool:
     return telemetry is not None and any(device.faults for device in telemetry.accelerators)
 
 
+STARTING = "starting"
+"""The state of a worker that has begun and can work nothing yet."""
+
+
 class Health(StrEnum):
     """A worker's health is its presence, in XMPP's own words (PROTOCOL 4)."""
 

@@ -192,5 +192,6 @@ class WorkerSpec:
 
 
 ASIDE = "aside: "
+CUT_OFF = "held: no connection to Kafka"
 """Begins the fault of a lane that is held up: its worker processes the records aside, because they
 take long."""

@@ -25,7 +25,7 @@ from agents.core.model.answers import (
     NodeCost,
 )
 from agents.core.model.geo import NO_PROVIDER
-from agents.core.model.messages import Health
+from agents.core.model.messages import STARTING, Health
 from agents.core.model.placement import PAUSE, Placed, State
 from agents.core.model.plan import PathBasis, Scored
 from agents.core.model.topology import Partition, WorkerKind, short_name
@@ -161,7 +161,8 @@ def describe_absences(fleet: Fleet) -> dict[str, str]:
         elif (status := fleet.statuses[worker]).to_empty:
             words[worker] = "draining" if status.drained else "unhealthy"
         elif not status.takes:
-            words[worker] = "full, by its own report" if view.health is Health.DND else "starting"
+            full = view.health is Health.DND and view.state != STARTING
+            words[worker] = "full, by its own report" if full else "starting"
     return words
 
 

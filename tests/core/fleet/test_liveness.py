@@ -6,9 +6,12 @@ from dataclasses import replace
 
 from agents.core import effects as fx
 from agents.core import events as ev
-from agents.core.events import Led, LinkDown
-from agents.core.fleet.liveness import AWAY_GRACE_S, STAND_STILL_S
-from agents.core.model.topology import WorkerKind
+from agents.core.events import Led, LinkDown, TelemetryIn, WorkerSeen
+from agents.core.fleet.liveness import AWAY_GRACE_S, CUT_OFF_S, STAND_STILL_S
+from agents.core.fleet.trouble_watch import UNREADY_S
+from agents.core.fleet.troubles import TroubleKind
+from agents.core.model.messages import STARTING, Announcement, Health, LaneLoad, Telemetry
+from agents.core.model.topology import CUT_OFF, WorkerKind
 from tests.core.world import World
 
 
@@ -168,3 +171,55 @@ def test_who_came_back_is_not_counted_among_the_many_that_go_at_once() -> None:
     w.now_s += 0.21
     w.tell(ev.Wake())
     assert fences(w) == ["node-3"], "it alone is gone: its lanes need not wait"
+
+
+def say_cut_off(w: World, workers: set[str], seconds: float) -> None:
+    """For this long, each of these says that it has no connection to Kafka; the others work."""
+    for _ in range(int(seconds)):
+        w.now_s += 1
+        for worker, proc in w.procs.items():
+            proc.seq += 1
+            fault = f"{CUT_OFF} for 12 s" if worker in workers else ""
+            lanes = tuple(
+                LaneLoad(p.topic, p.n, s.epoch, 1.0, 0, 0.0, 0.0, fault)
+                for p, s in w.partitions.items()
+                if s.worker == worker
+            )
+            w.tell(TelemetryIn(worker, Telemetry(proc.boot, proc.seq, "", 0.1, 40.0, lanes=lanes)))
+        w.tell(ev.Tick())
+        w.kafka_steps()
+
+
+def test_a_worker_without_kafka_is_told_and_loses_its_lanes() -> None:
+    w = World(nodes=3, lanes=6)
+    w.fair(20)
+    w.said.clear()
+    say_cut_off(w, {"node-1"}, CUT_OFF_S - 2)
+    assert any("1 cannot commit" in x and "no connection to Kafka" in x for x in w.said)
+    assert any(s.worker == "node-1" for s in w.partitions.values()), "patience"
+    say_cut_off(w, {"node-1"}, 5)
+    w.fair(20, revive=False)
+    assert not any(s.worker == "node-1" for s in w.partitions.values())
+    assert any("no connection to Kafka for too long" in n.text for n in w.noted)
+
+
+def test_while_many_workers_are_without_kafka_none_is_fenced() -> None:
+    w = World(nodes=3, lanes=6)
+    w.fair(20)
+    before = dict(w.partitions)
+    say_cut_off(w, {"node-0", "node-1"}, 3 * CUT_OFF_S)
+    assert {p: s.epoch for p, s in w.partitions.items()} == {p: s.epoch for p, s in before.items()}
+
+
+def test_a_worker_that_never_begins_to_work_is_told() -> None:
+    w = World(nodes=3, lanes=6)
+    w.fair(20)
+    boot, why = w.procs["node-1"].boot, "cannot use Kafka: no broker accepted our login"
+    for _ in range(2):
+        said = Announcement("node-1", Health.DND, boot, STARTING, why)
+        w.tell(WorkerSeen(said))
+        w.pass_s(UNREADY_S + 1)
+    assert f"1 does not begin to work: {why}" in " ".join(w.said)
+    w.tell(WorkerSeen(Announcement("node-1", Health.AVAILABLE, boot, "ready")))
+    w.tell(ev.Tick())
+    assert not w.core.news.troubles.is_set(TroubleKind.WORKER_UNREADY, "node-1")
