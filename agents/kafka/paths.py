@@ -171,8 +171,9 @@ class PathProbes:
     async def run(self) -> NoReturn:
         """Probe until cancelled, whatever the brokers do. Raises SettingsError."""
         link = Link(self._kafka, "geolane-paths")
-        kwargs = await asyncio.to_thread(client_kwargs, self._kafka)
         await retry_until_available(link.start, lambda e: self._note_failure(str(e)))
+        # After that: the password may have been corrected meanwhile.
+        kwargs = await asyncio.to_thread(client_kwargs, self._kafka)
         try:
             async with asyncio.TaskGroup() as tasks:
                 while True:
