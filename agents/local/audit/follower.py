@@ -55,7 +55,7 @@ class Follower:
 
     async def start(self) -> None:
         """Raises KafkaUnavailable, KafkaError."""
-        self._consumer = make_committed_reader(self._kafka, fetch_max_wait_ms=20)
+        self._consumer = make_committed_reader(self._kafka)
         partition = TopicPartition(TOPIC_PLACEMENT, 0)
         try:
             async with asyncio.timeout(30):

@@ -98,9 +98,8 @@ def test_a_site_that_becomes_distant_loses_its_lanes_within_a_minute() -> None:
     assert nodes_of(w) == {"node-2": LANES}
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_jitter_of_a_fifth_moves_no_lane_in_half_an_hour(seed: int) -> None:
-    rng = random.Random(seed)
+def test_jitter_of_a_fifth_moves_no_lane_in_half_an_hour() -> None:
+    rng = random.Random(0)
     w, probes = world({"node-0": 80.0, "node-1": 80.0, "node-2": 85.0, "node-3": 90.0})
     before = {p: s.epoch for p, s in w.core.fleet.partitions.items()}
     probes.jitter = lambda: rng.uniform(0.8, 1.2)
@@ -238,7 +237,7 @@ def test_the_brokers_of_a_moment_have_what_is_in_force_now(seed: int) -> None:
     w, probes = world({"node-0": 80.0, "node-1": 12.6, "node-2": 150.0})
     data, paths = w.core.placing.inputs.data, w.core.paths
     tell_leaders(w, {n: 2 + n % 2 for n in range(LANES)}, {2: "", 3: ""})
-    for _ in range(30):
+    for _ in range(12):
         path = (f"node-{rng.randrange(3)}", rng.choice((2, 3)))
         probes.windows.pop(path, None)
         if rng.random() < 0.3:

@@ -128,6 +128,9 @@ async def test_programs_get_what_the_schema_says(running: Running, words: str) -
     said = hold_line(out, CommandAnswer)
     assert (code, said.ok) == (0, True)
     assert said.data is not None
+
+
+async def test_a_program_gets_dead_letters_from_kafka_too(running: Running) -> None:
     code, out, _ = await geolane(running, "dead", "list", "--json", user="ana")
     assert code == 0
     hold_line(out, DeadLettersData)
