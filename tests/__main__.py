@@ -1,6 +1,6 @@
-"""All tests: `python -m tests`. They run in three parts side by side, since much of their time is
-waiting: those with whole stacks, those with other servers of their own or Flink, and all others.
-What the first two say comes when the others are done.
+"""All tests: `python -m tests`. They run in parts, three at a time, since much of their time is
+waiting: the long ones first, those that only compute where one has ended. Of the parts that run,
+the first is shown as it goes.
 
 A test that fails is tried once more, since so many beside each other on a slow machine are late at
 times; the summary names it (RERUN). Records that are missing or there twice (NotOnceError) are no
@@ -22,18 +22,45 @@ from tests.once import NotOnceError
 NEVER_AGAIN = f"^{NotOnceError.__name__}: "
 AGAIN = ("--reruns=1", f"--rerun-except={NEVER_AGAIN}", "-rfER")
 PYTEST = (sys.executable, "-m", "pytest", "--durations=10", *AGAIN)
-STACKS, ANALYTICS = "tests/stack", "tests/analytics"
-OTHERS = (*PYTEST, "-m", "not stack", f"--ignore={ANALYTICS}")
+AT_ONCE = 3
+
+STACKS, SHARED, ANALYTICS = "tests/stack", "tests/stack/shared", "tests/analytics"
 APART = (f"{STACKS}/test_flink.py", f"{STACKS}/test_existing_servers.py")
-"""Stacks that run in the third part, so that all three take about as long."""
-WITH_STACKS = (*PYTEST, "-vv", "--maxfail=10", STACKS, *(f"--ignore={file}" for file in APART))
-WITH_FLINK = (*PYTEST, "-vv", ANALYTICS, *APART)
-WITH_SERVERS = (*PYTEST, "-vv", "-m", "stack", f"--ignore={STACKS}", f"--ignore={ANALYTICS}")
+"""Stacks that run with Flink, which one of them needs."""
+COMPUTING = tuple(
+    f"tests/{name}"
+    for name in ("base", "benchmarks", "core", "geodata", "handover_model", "kernels", "plugins")
+)
+"""Folders whose tests start no server."""
+
+
+def without(*paths: str) -> tuple[str, ...]:
+    return tuple(f"--ignore={path}" for path in paths)
+
+
+PARTS = {
+    "With servers that all share": (
+        *(*PYTEST, "-m", "not stack"),
+        *without(STACKS, ANALYTICS, *COMPUTING),
+    ),
+    "With stacks of their own": (
+        *(*PYTEST, "-vv", "--maxfail=10", STACKS),
+        *without(SHARED, *APART),
+    ),
+    "With Flink": (*PYTEST, "-vv", ANALYTICS, *APART),
+    "With servers of their own": (
+        *(*PYTEST, "-vv", "-m", "stack"),
+        *without(STACKS, ANALYTICS, *COMPUTING),
+    ),
+    "With a stack that they share": (*PYTEST, "-vv", "--maxfail=10", SHARED),
+    "Without a server": (*PYTEST, *COMPUTING),
+}
+"""Title, and command."""
 
 ROOT = Path(__file__).parents[1]
 OURS = ("agents", "plugins", "kernels", "ejabberd", "tests", "benchmarks")
 LONG_LINES = 600
-LONGEST_S = 45 * 60.0  # all together take 15 minutes on two cores
+LONGEST_S = 45 * 60.0
 ENDING_S = 60.0  # after Ctrl-C, which a test may swallow
 
 
@@ -46,31 +73,21 @@ def long_files() -> Iterator[str]:
 
 
 class Part:
-    """Commands that run one after the other, beside other parts. `code`: the worst exit status."""
+    """A command that runs beside others. `code`: its exit status, once it is over."""
 
-    def __init__(self, title: str, *commands: Sequence[str]) -> None:
-        self._title, self._commands = title, list(commands)
+    def __init__(self, title: str, command: Sequence[str]) -> None:
+        self._title = title
         self._out = tempfile.TemporaryFile()  # noqa: SIM115  closed when we end
-        self._shown = self._code = 0
-        self._running: subprocess.Popen[bytes] | None = None
-        self.is_over()
+        self._shown = 0
+        self._process = subprocess.Popen(command, stdout=self._out, stderr=subprocess.STDOUT)
 
+    @property
     def is_over(self) -> bool:
-        """Whether all its commands have ended. Starts the next one when one has."""
-        if self._running is not None:
-            if (code := self._running.poll()) is None:
-                return False
-            self._code = self._code or code
-            self._running = None
-        if not self._commands:
-            return True
-        command = self._commands.pop(0)
-        self._running = subprocess.Popen(command, stdout=self._out, stderr=subprocess.STDOUT)
-        return False
+        return self._process.poll() is not None
 
     @property
     def code(self) -> int:
-        return self._code
+        return self._process.returncode
 
     def show(self) -> None:
         """What is new of its output goes to standard output."""
@@ -82,47 +99,44 @@ class Part:
             sys.stdout.buffer.write(new)
         sys.stdout.flush()
 
-    def start_no_more(self) -> None:
-        """The command that runs is its last."""
-        self._commands.clear()
-
     def abort(self) -> None:
         """Pytest's faulthandler prints the stacks of all threads."""
-        self.start_no_more()
-        if self._running is not None:
-            self._running.send_signal(signal.SIGABRT)
+        self._process.send_signal(signal.SIGABRT)
 
 
-def wait_for(parts: Sequence[Part], until: float) -> int:
-    """Show what each says, one part after the other, until all have ended. At the time `until` they
-    are told to end. Returns the worst exit status."""
-    told = False
-    for part in parts:
-        while part in (running := [p for p in parts if not p.is_over()]):
-            part.show()
-            if time.monotonic() > until and not told:
-                print("The tests have not ended in time; they end now:", flush=True)
-                for p in running:
-                    p.abort()
-                told = True
-            time.sleep(0.2)
-        part.show()
-    return max((abs(p.code) for p in parts), default=0)
+def run_parts(waiting: dict[str, Sequence[str]], started: list[Part], until: float) -> int:
+    """Start what waits, and show each part, until all are over. At the time `until` they are told
+    to end. Returns the worst exit status."""
+    shown, told = 0, False
+    while waiting or shown < len(started):
+        running = [part for part in started if not part.is_over]
+        free = AT_ONCE - len(running)
+        started += [Part(title, waiting.pop(title)) for title in list(waiting)[:free]]
+        if time.monotonic() > until and not told:
+            print("The tests have not ended in time; they end now:", flush=True)
+            waiting.clear()
+            for part in running:
+                part.abort()
+            told = True
+        while shown < len(started):
+            over = started[shown].is_over
+            started[shown].show()
+            if not over:
+                break
+            shown += 1
+        time.sleep(0.2)
+    return max((abs(part.code) for part in started), default=0)
 
 
 def main() -> int:
     print(f"More than {LONG_LINES} lines: {', '.join(long_files()) or 'no file'}", flush=True)
-    parts = [
-        Part("All others", OTHERS),
-        Part("Those with whole stacks", WITH_STACKS),
-        Part("Those with Flink, or servers of their own", WITH_FLINK, WITH_SERVERS),
-    ]
+    waiting: dict[str, Sequence[str]] = dict(PARTS)
+    started: list[Part] = []
     try:
-        return wait_for(parts, time.monotonic() + LONGEST_S)
+        return run_parts(waiting, started, time.monotonic() + LONGEST_S)
     except KeyboardInterrupt:  # it came to all of them, and each ends its servers itself
-        for part in parts:
-            part.start_no_more()
-        return wait_for(parts, time.monotonic() + ENDING_S)
+        waiting.clear()
+        return run_parts(waiting, started, time.monotonic() + ENDING_S)
 
 
 if __name__ == "__main__":
