@@ -33,7 +33,28 @@ def _complete_argument(ctx: click.Context, param: click.Parameter, incomplete: s
     )
 
 
-@click.command(cls=WithTimes)
+_HELP_FOR = "geolane.ctl.help_for"
+
+
+class _Ctl(WithTimes):
+    """Its help lists the operator commands; with one named, it explains that one."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[_HELP_FOR] = tuple(args)
+        return super().parse_args(ctx, args)
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from agents.core.operators.registry import COMMANDS, describe_command
+
+        named = next((COMMANDS[a] for a in ctx.meta[_HELP_FOR] if a in COMMANDS), None)
+        if named is not None:
+            return formatter.write(describe_command(named, "geolane ctl ") + "\n")
+        super().format_help(ctx, formatter)
+        with formatter.section("Commands"):
+            formatter.write_dl([(x.usage, x.brief_help) for x in COMMANDS.values()])
+
+
+@click.command(cls=_Ctl)
 @click.argument("command", shell_complete=_complete_command)
 @click.argument("args", nargs=-1, shell_complete=_complete_argument)
 @click.option(
@@ -54,8 +75,8 @@ def ctl(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Give an operator command: status, drain NODE ... (`geolane ctl help` lists them), with the
-    rights of --user.
+    """Give an operator command: status, drain NODE ..., with the rights of --user. `geolane ctl
+    COMMAND -h` explains one.
 
     A command that changes the fleet shows its dry run and asks. Exit code 0: done; 1: refused, or
     an error in the command; 2: cannot connect, or wrong settings; 3: not confirmed, and nothing

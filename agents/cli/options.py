@@ -49,6 +49,16 @@ class WithTimes(click.Command):
         }
         super().__init__(*args, **kwargs)
 
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        options = [p for p in self.get_params(ctx) if "--help" in p.opts]
+        for option in options:
+            option.opts = ["-h", "--help"]  # not for the parser, which would split -2h
+        try:
+            super().format_options(ctx, formatter)
+        finally:
+            for option in options:
+                option.opts = ["--help"]
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return super().parse_args(ctx, ["--help" if a == "-h" else a for a in args])
 

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from agents.__main__ import main
+from agents.core.operators.registry import COMMANDS
 
 
 def every_command(
@@ -30,6 +31,7 @@ def test_every_command_takes_h_and_shows_whole_summaries() -> None:
         done = CliRunner().invoke(main, [*path, "-h"])
         assert done.exit_code == 0, path
         assert done.stdout.startswith("Usage: "), path
+        assert "-h, --help" in done.stdout, path
         if isinstance(command, click.Group):
             shown = " ".join(done.stdout.split())
             for name, x in command.commands.items():
@@ -42,6 +44,15 @@ def test_every_command_takes_h_and_shows_whole_summaries() -> None:
 def test_a_time_in_the_past_is_no_request_for_help(line: tuple[str, ...]) -> None:
     given = ("--settings", "/dev/null") if line[0] == "ctl" else ("--journal", "/dev/null")
     assert "Usage: " not in CliRunner().invoke(main, [*line, *given]).stdout
+
+
+def test_the_help_of_ctl_lists_the_operator_commands_and_explains_one() -> None:
+    for option in ("-h", "--help"):
+        listed = CliRunner().invoke(main, ["ctl", option]).stdout
+        assert [name for name in COMMANDS if f"\n  {name}" not in listed] == []
+        one = CliRunner().invoke(main, ["ctl", "--user", "ana", "drain", option]).stdout
+        assert one.startswith("Usage: geolane ctl drain NODE\n")
+        assert one.endswith("Needs admin.\n")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

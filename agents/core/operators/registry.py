@@ -64,12 +64,7 @@ from kernels.reference import compute_feasible_pairs
 
 def _show_help(c: Context, args: Sequence[str]) -> str:
     if args:
-        command = find_command(args[0])
-        needs = {Access.ACT: " Needs admin.", Access.TUNE: " Changing anything needs owner."}.get(
-            command.highest_access, ""
-        )
-        does = command.help[:1].upper() + command.help[1:]
-        return f"Usage: {command.goes or command.usage}\n{does}.{needs}"
+        return describe_command(find_command(args[0]))
     shown = [x for x in COMMANDS.values() if c.chat or x.name != CONFIRM]
     lines = [f"{c.prefix}help COMMAND shows more. In brackets: the affiliation that you need."]
     if c.chat:
@@ -360,6 +355,14 @@ def _predict_unpause(c: Context, args: Sequence[str]) -> Dry:
 
 def _is_paused(c: Context) -> bool:
     return PAUSE in c.fleet.intents
+
+
+def describe_command(command: Command, prefix: str = "") -> str:
+    """Usage, effect and who may use it. `prefix`: begins a command where it was asked for."""
+    needs = {Access.ACT: " Needs admin.", Access.TUNE: " Changing anything needs owner."}
+    does = command.help[:1].upper() + command.help[1:]
+    usage = f"Usage: {prefix}{command.goes or command.usage}"
+    return f"{usage}\n{does}.{needs.get(command.highest_access, '')}"
 
 
 def find_command(word: str, prefix: str = "") -> Command:
