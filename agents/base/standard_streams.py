@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import codecs
 import io
 import os
+import select
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -52,7 +55,9 @@ codecs.register_error(_LENIENT, _replace_unencodable)
 class _Stdout(io.FileIO):
     def write(self, data: Any, /) -> int:  # Any: a buffer, as FileIO has it
         try:
-            return super().write(data)
+            while (written := super().write(data)) is None:  # some program made it non-blocking
+                select.select((), (self,), ())
+            return written
         except OSError as e:
             raise OSError(e.errno, e.strerror, STDOUT) from None
 
@@ -65,3 +70,13 @@ def discard_buffered(error: OSError) -> None:
             nowhere = os.open(os.devnull, os.O_RDWR)
             os.dup2(nowhere, 1)
             os.close(nowhere)
+
+
+def watch_stdin(can_be_read: Callable[[], object]) -> None:
+    """Call it in the running loop whenever standard input can be read, until `remove_reader`.
+
+    For that, uvloop makes the file non-blocking (uv_poll_init). On a terminal it is the same file
+    as standard output, on which a write that has to wait would then fail."""
+    fd = sys.stdin.fileno()
+    asyncio.get_running_loop().add_reader(fd, can_be_read)
+    os.set_blocking(fd, True)

@@ -19,6 +19,7 @@ import click
 import msgspec
 
 from agents.base.errors import CommandRefused, GeolaneError, NoAnswer, NotConnected, OperatorError
+from agents.base.standard_streams import watch_stdin
 from agents.core.model.answers import AnswerData, CommandAnswer
 from agents.core.model.forms import TEXT, FieldKind, FormReply, Mood, Status
 from agents.core.operators.arguments import Argument, Type, split_keyed_words
@@ -216,7 +217,7 @@ async def ask_terminal() -> bool:
     click.echo("Do it? [y/N] ", nl=False, err=True)
     loop = asyncio.get_running_loop()
     there = asyncio.Event()
-    loop.add_reader(sys.stdin.fileno(), there.set)
+    watch_stdin(there.set)
     try:
         await there.wait()
     finally:

@@ -54,7 +54,8 @@ def live_page(folder: Path, domain: str, websocket: str) -> None:
 
     if not install_live_page(folder, LivePlace(domain, websocket)):
         raise SettingsError(
-            "the page's libraries are not installed: run agents/local/servers/install.sh"
+            "the page's libraries are not installed here: run `make install` in a clone of "
+            "geolane, and there `.venv/bin/geolane live-page ...`"
         )
     click.echo(f"{folder}: serve this folder; it is opened by {folder / 'index.html'}")
 

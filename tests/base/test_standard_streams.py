@@ -3,14 +3,22 @@ clear error."""
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import itertools
 import os
+import pty
 import subprocess
 import sys
+import termios
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import uvloop
+
+from agents.base.standard_streams import watch_stdin
 
 GEOLANE = [sys.executable, "-m", "agents"]
 _HERE = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -106,3 +114,41 @@ def test_a_pipe_that_nobody_reads_ends_a_command_quietly() -> None:
     finally:
         os.close(write)
     assert (process.returncode, err) == (1, b"")
+
+
+def test_a_full_output_that_does_not_block_is_waited_for() -> None:
+    """A terminal becomes so by any program that has it open."""
+    reads, writes = os.pipe()
+    size = fcntl.fcntl(writes, fcntl.F_SETPIPE_SZ, 4096)
+    os.set_blocking(writes, False)
+    process = run(["settings", "example"], set(), stdout=writes)
+    os.close(writes)
+    until_s = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < until_s and _waiting(reads) < size:
+        time.sleep(0.01)
+    with os.fdopen(reads, "rb") as pipe:
+        got = pipe.read()
+    assert (process.wait(60), process.communicate()[1]) == (0, b"")
+    assert len(got) > size
+
+
+def test_a_terminal_stays_blocking_while_its_keys_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = pty.openpty()
+
+    async def watch() -> bool:
+        watch_stdin(lambda: None)
+        try:
+            return os.get_blocking(theirs)
+        finally:
+            asyncio.get_running_loop().remove_reader(theirs)
+
+    with os.fdopen(theirs) as terminal:
+        monkeypatch.setattr(sys, "stdin", terminal)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            assert runner.run(watch())
+    os.close(ours)
+
+
+def _waiting(fd: int) -> int:
+    """The bytes that can be read."""
+    return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)

@@ -486,7 +486,7 @@ class News:
             state = "working" if state == "calm" else state
         if (standing := self.troubles.list_worst_first()) and state != "Kafka away":
             more = f" (+ {len(standing) - 1})" if standing[1:] else ""
-            state = f"{clip_words(standing[0].text, SUBJECT_TEXT).rstrip('.')}{more}"
+            state = f"{clip_words(standing[0].text.rstrip('.'), SUBJECT_TEXT)}{more}"
         text = f"geolane: {state}, {here}/{len(nodes)} nodes, {placed}/{len(lanes)} lanes"
         if text != self.coming:
             self.coming, self.coming_at = text, now

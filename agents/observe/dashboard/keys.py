@@ -8,6 +8,8 @@ import sys
 import termios
 import tty
 
+from agents.base.standard_streams import watch_stdin
+
 END = b"qQ"
 
 
@@ -28,7 +30,7 @@ async def wait_for_quit() -> None:
     before = termios.tcgetattr(fd)
     try:
         tty.setcbreak(fd)
-        loop.add_reader(fd, read_keys)
+        watch_stdin(read_keys)
         await pressed.wait()
     finally:
         loop.remove_reader(fd)

@@ -123,6 +123,18 @@ def test_the_subject_names_the_worst() -> None:
     assert sum(isinstance(e, Say) for e in said) == 1, "in one message"
 
 
+def test_a_long_subject_says_that_it_was_cut() -> None:
+    w = World(nodes=3, lanes=6)
+    w.fair(8)
+    news = News(w.core.fleet)
+    text = "1 reports a round trip of at least 23.9 ms to broker 1, but others report less."
+    news.troubles.set(TroubleKind.PATH_DOUBTED, "1", text, 90.0, Severity.WARNING)
+    said = [*news.tell_pending(95.0, paused=False, connected=True)]
+    said += news.tell_pending(95.0 + SUBJECT_AFTER_S, paused=False, connected=True)
+    [subject] = [e.text for e in said if isinstance(e, Subject)]
+    assert subject.endswith(" ..., 3/3 nodes, 6/6 lanes")
+
+
 def test_they_are_bounded_in_number_and_length_and_are_one_line() -> None:
     t = Troubles()
     for n in range(10 * PER_KIND):

@@ -113,6 +113,10 @@ async def test_nothing_leaves_the_machine_nothing_is_kept_and_all_can_read_it(
     for scheme in ("light", "dark"):
         await page.emulate_media(color_scheme=scheme)
         assert await live.inaccessible() == []
+    hidden = await page.evaluate(
+        "[...document.querySelectorAll('.scroll')].some(x => x.scrollWidth > x.clientWidth)"
+    )
+    assert not hidden  # no table hides its buttons
     await page.set_viewport_size({"width": 390, "height": 800})
     assert await live.inaccessible() == []
     wide = await page.evaluate("document.documentElement.scrollWidth")

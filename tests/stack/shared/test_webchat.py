@@ -62,6 +62,8 @@ async def test_one_logs_in_asks_and_is_answered_and_nothing_leaves_the_machine(
     ours = re.compile(rf"(http|ws)://127\.0\.0\.1:{running.stack.servers.server.http_port}/")
     assert [url for url in chat.asked if not ours.match(url)] == []
     assert chat.complaints == []
+    await page.set_viewport_size({"width": 390, "height": 800})
+    assert await page.evaluate("document.documentElement.scrollWidth") <= 390
     await page.get_by_role("button", name="Log out").click()
     await expect(page.get_by_label("Password")).to_have_value("")
     await page.wait_for_function("sessionStorage.length < 5")

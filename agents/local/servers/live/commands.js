@@ -43,7 +43,6 @@ export class Commands {
         this.command = command;
         this.open = null;
         this.show({ title: [command, ...Object.values(fields)].join(" "), text: "Asking ...", fields: [], actions: [], notes: [] });
-        this.panel.scrollIntoView({ block: "nearest" });
         await this.send({ action: "execute", fields });
     }
 
@@ -117,6 +116,7 @@ export class Commands {
         this.panel.classList.toggle("dry", dry);
         // A dry run is confirmed on purpose: the focus goes to its text, not to the button.
         (fields.length ? this.fields.querySelector("input, select") : this.title).focus({ preventScroll: true });
+        this.panel.scrollIntoView({ block: "nearest" }); // with its buttons
     }
 }
 

@@ -11,11 +11,11 @@ const { domain, websocket } = document.body.dataset;
 const $ = (selector) => document.querySelector(selector);
 const [login, live, leave] = ["#login", "#live", "#leave"].map($);
 const enter = login.querySelector("button");
-const SIGNS = { move: "→", hotspot: "◎", info: "i", warning: "!", critical: "‼", calm: "✓" };
+const SIGNS = { move: "→", hotspot: "◎", info: "•", warning: "!", critical: "‼", calm: "✓" };
 const NEWS_SHOWN = 100;
 const DRAW_MS = 250;
 const TABLES_MS = 1_000;
-const LEGEND = [["ok", "at work"], ["busy", "over 60 %"], ["heavy", "over 85 %"], ["idle", "idle"], ["away", "draining"], ["unwell", "unwell"], ["gone", "gone"]];
+const LEGEND = [["ok", "at work"], ["busy", "over 60 %"], ["heavy", "over 85 %"], ["idle", "idle"], ["away", "draining, drained"], ["unwell", "unwell"], ["gone", "gone"]];
 const LINES = [["ok", "lane"], ["moving", "moving"], ["behind", "more than 10 s behind"], ["still", "stands still"]];
 
 let session, fleet, map, charts, commands, tables;
@@ -38,7 +38,7 @@ login.addEventListener("submit", (event) => {
         item: take,
         bad: (why) => fleet.noteBad(why),
         online,
-        waiting: (why, ms) => (waiting = `The connection was lost (${why.replace(/\.$/, "")}). Connecting again in ${Math.ceil(ms / 1000)} s ...`),
+        waiting: (why, ms) => (waiting = `The connection was lost (${why}). Connecting again in ${Math.ceil(ms / 1000)} s ...`),
         refused,
         ended: () => location.reload(), // nothing of this session stays
     });

@@ -106,7 +106,8 @@ export class Session {
         clearTimeout(this.timer);
         for (const fail of this.asked) fail(new Refused("offline", "The connection was lost: whether it was done is not known."));
         connection.disconnect("lost");
-        if (!this.wasOnline) return this.refuse(`No connection: ${why}.`);
+        why = why.replace(/\.$/, "");
+        if (!this.wasOnline) return this.refuse(`No connection to ${this.place.websocket}: ${why}. Is the server there, and does its websocket_origin name ${location.origin}?`);
         const longest = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** Math.min(this.failures++, 10));
         const wait = 200 + Math.random() * (longest - 200);
         this.on.waiting(why, wait);
