@@ -173,7 +173,7 @@ class CoordinatorProcess:
                 group.create_task(self.link.run())
                 group.create_task(self._end_when_flooded())
                 group.create_task(self.inventory.run())
-                await self._wait_for_name(service)
+                await self._wait_for_name(service, kernel)
                 await self._lead_until_lost(journal, await kernel)
 
     async def _end_when_flooded(self) -> None:
@@ -182,9 +182,10 @@ class CoordinatorProcess:
             f"{EVENTS_AT_MOST} events wait: this coordinator cannot keep up, and must end"
         )
 
-    async def _wait_for_name(self, service: Service) -> None:
+    async def _wait_for_name(self, service: Service, kernel: asyncio.Task[Numerics]) -> None:
         while not isinstance(event := await self.events.get(), Led):
             if isinstance(event, LinkUp):
+                await kernel  # a standby is ready when it could lead at once
                 service.notify_ready("stands by")
             elif isinstance(event, LinkDown):
                 service.notify_status("not connected to XMPP")
