@@ -4,18 +4,13 @@ rights that somebody has to give."""
 from __future__ import annotations
 
 import datetime
-import ipaddress
 from collections.abc import Sequence
 from pathlib import Path
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from agents import settings
 from agents.base import ports
 from agents.local.servers.broker import PLAINTEXT, SELF, Broker, Listener
+from ejabberd.certificate import LIFETIME, make_certificates
 
 USER, PASSWORD = "node-iad-1", "correct horse"
 
@@ -56,29 +51,11 @@ ssl.keystore.location={self.folder}/server.pem
 
 
 def make_certificate(server: Path, ca: Path, days: float = 90.0) -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kafka.test")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=days))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = certificate.public_bytes(serialization.Encoding.PEM)
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    server.write_bytes(private + pem)
-    ca.write_bytes(pem)
+    """One for 127.0.0.1 that is valid for this long, and its authority's."""
+    began = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days) - LIFETIME
+    authority, pem = make_certificates(["kafka.test"], began)
+    server.write_bytes(pem)
+    ca.write_bytes(authority)
 
 
 def secret(file: Path, text: str) -> str:

@@ -261,7 +261,7 @@ async def test_wrong_ways_to_the_broker_are_told_apart(place: Place) -> None:
         (
             place.secure(host="localhost"),
             "kafka certificate",
-            "the certificate is for 127.0.0.1",
+            "the certificate is for kafka.test",
             "names localhost",
         ),
         (change(secure, ca_file="/no/such/file"), "kafka certificate", "/no/such/file"),
