@@ -8,7 +8,9 @@ import asyncio
 import pytest
 
 from agents.base.errors import LeaseLost
+from agents.core.model.topology import CUT_OFF
 from agents.local.servers.broker import Broker
+from agents.worker import worker_engine
 from tests.fixtures.kafka import KafkaServer
 from tests.once import require_once
 from tests.worker.support import Rig, Running, rig, until
@@ -54,7 +56,10 @@ async def test_a_killed_broker_comes_back(own_broker: Broker) -> None:
         require_once(await r.sources(r.topics.clean, 3500), (f"raw/0/{i}" for i in range(3500)))
 
 
-async def test_a_worker_may_start_before_kafka(own_broker: Broker) -> None:
+async def test_a_worker_may_start_before_kafka_and_says_when_it_is_gone(
+    own_broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_engine, "CUT_OFF_AFTER_S", 0.5)
     async with rig(KafkaServer(own_broker), lanes=1) as r:
         await r.fill_lane(0, 0, 10)
         first = await r.engine(node(r))
@@ -65,11 +70,15 @@ async def test_a_worker_may_start_before_kafka(own_broker: Broker) -> None:
         await late.execute_command(
             type(first.lease)(1, "LATE", first.lease.transactional_id, *first_lease(first))
         )
+        await until(lambda: late.unready.startswith("cannot use Kafka: "), 40)
         await own_broker.start(120)
         running = Running(late, task, "LATE", first.lease, first.topic)
         r.running.append(running)
         await running.assign((0, 1, 0))
         await until(lambda: done(running) == 10, 40)
+        assert not late.unready
+        own_broker.kill()
+        await until(lambda: late.take_load()[0][0].fault.startswith(CUT_OFF), 40)
 
 
 def first_lease(running: Running) -> tuple[int, int]:

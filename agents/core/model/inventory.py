@@ -131,6 +131,10 @@ class Inventory(msgspec.Struct, frozen=True):
         )
 
 
+REGION_LIMIT = 100
+CAPACITY_LIMIT_EPS = 1e9  # sums over all workers stay finite and exact
+
+
 def _check_name(name: str, what: str, seen: Iterable[str], origin: str) -> None:
     if not _NAME.fullmatch(name):
         raise SettingsError(
@@ -149,6 +153,11 @@ def _sites_from_rows(rows: Iterable[_Site], origin: str) -> dict[str, Site]:
             math.isfinite(s.lat) and abs(s.lat) <= 90 and math.isfinite(s.lon) and abs(s.lon) <= 180
         ):
             raise SettingsError(f"{where}: lat {s.lat}, lon {s.lon} is not a valid position")
+        if len(s.region) > REGION_LIMIT or not s.region.isprintable():
+            raise SettingsError(
+                f"{where}: region {s.region[:40]!r} is not up to {REGION_LIMIT} "
+                "printable characters"
+            )
         if s.country and s.country not in CODES:
             raise SettingsError(
                 f"{where}: country {s.country!r} is not a valid country. "
@@ -203,10 +212,10 @@ def _workers_from_rows(
                 f"{origin}: {kind.name} {w.name}: there is no site {w.site!r}. "
                 f"{suggest_names(w.site, sites)}"
             )
-        if not (math.isfinite(w.capacity_eps) and w.capacity_eps > 0):
+        if not 0 < w.capacity_eps <= CAPACITY_LIMIT_EPS:
             raise SettingsError(
-                f"{origin}: {kind.name} {w.name}: capacity_eps must be above 0, not "
-                f"{w.capacity_eps}"
+                f"{origin}: {kind.name} {w.name}: capacity_eps must be above 0 and up to "
+                f"{CAPACITY_LIMIT_EPS:.0e}, not {w.capacity_eps}"
             )
         out[account] = WorkerSpec(account, kind, w.site, w.capacity_eps)
     return out

@@ -181,6 +181,14 @@ STAYS = 'stays_in = ["fra"]\n'
             ["site lhr", "egress_ms"],
         ),
         (
+            '[[site]]\nname = "lhr"\nregion = "a\\u202eb"\nlat = 51\nlon = 0\n',
+            ["site lhr: region 'a\\u202eb' is not up to 100 printable characters"],
+        ),
+        (
+            '[[node]]\nname = "x"\nsite = "fra"\ncapacity_eps = 1e308\n',
+            ["node x: capacity_eps must be above 0 and up to 1e+09, not 1e+308"],
+        ),
+        (
             '[[node]]\nname = "x"\nsite = "far"\ncapacity_eps = 1\n',
             ["node x", "no site 'far'", "Did you mean fra?"],
         ),
