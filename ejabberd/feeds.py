@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import Literal
 from xml.sax.saxutils import quoteattr
 
+from agents.core.model import feeds
+
 PUBSUB = "http://jabber.org/protocol/pubsub"
 OWNER = f"{PUBSUB}#owner"
 MAX_PAYLOAD_BYTES = 200_000  # telemetry of 1,000 lanes; below the stanza limit of ejabberd.yml
@@ -50,8 +52,9 @@ class Feed:
 
 
 FLEET, TUNING = Feed("fleet", keeps=1, greets=True), Feed("tuning", keeps=1, greets=True)
-HISTORIES = tuple(Feed(name, keeps=100) for name in ("placement", "hotspots", "alerts", "geo"))
-OPERATOR_FEEDS = (FLEET, *HISTORIES)
+OPERATOR_FEEDS = tuple(
+    FLEET if name == FLEET.name else Feed(name, keeps=100) for name in feeds.OPERATOR_FEEDS
+)
 
 
 def telemetry_feed(worker: str) -> Feed:

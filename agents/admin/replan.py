@@ -3,7 +3,6 @@ for byte, and what would other settings have done? It only reads; a coordinator 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -71,8 +70,9 @@ class Different:
 
 @dataclass(slots=True)
 class Again:
-    """The result of planning a span again. `made_by`: how many of its plans were made with which
-    kernels."""
+    """The result of planning a span again, also as `geolane replan --json` prints it. `ticks`: how
+    many plans; `same`: of them the same, byte for byte. `first`, `last`: RFC 3339. `kernels`: with
+    which, and `why` these; `made_by`: how many of the plans were made with which."""
 
     first: str = ""
     last: str = ""
@@ -80,7 +80,7 @@ class Again:
     same: int = 0
     kernels: str = ""
     why: str = ""
-    made_by: Counter[str] = field(default_factory=Counter)
+    made_by: dict[str, int] = field(default_factory=dict)
     different: list[Different] = field(default_factory=list)
 
 
@@ -142,7 +142,8 @@ def replan_span(
         for tick, frame in _read_ticks(ticks, span):
             out.first, out.last = out.first or format_utc(tick.ms), format_utc(tick.ms)
             out.ticks += 1
-            out.made_by[tick.numerics or "unknown"] += 1
+            made_by = tick.numerics or "unknown"
+            out.made_by[made_by] = out.made_by.get(made_by, 0) + 1
             words = _compare_plans(tick, frame, numerics)
             if words:
                 steps = not all(w.startswith(FIGURES) for w in words)
@@ -307,32 +308,64 @@ def describe_other_settings(o: Otherwise) -> str:
     return "\n".join(lines)
 
 
+# For programs.
+
+
+class PlansFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a number of `plans`: moves begun, orphans placed, and the placements that they lead to.
+    `busiest_mean`, `busiest_most`: the busiest node's load, a share of its capacity.
+    `waiting_most`: lanes without room at once; in `waiting_plans` there were any."""
+
+    plans: int
+    moves: int
+    placed: int
+    mean_rtt_ms: float
+    busiest_mean: float
+    busiest_most: float
+    waiting_most: int
+    waiting_plans: int
+
+    @classmethod
+    def of_totals(cls, t: ReplayTotals) -> PlansFigures:
+        return cls(
+            plans=t.ticks,
+            moves=t.moves,
+            placed=t.placed,
+            mean_rtt_ms=t.mean_rtt_ms,
+            busiest_mean=t.mean_busiest,
+            busiest_most=t.busiest_most,
+            waiting_most=t.waiting_most,
+            waiting_plans=t.waiting_ticks,
+        )
+
+
+class OtherwiseAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What `geolane replan --with KEY=VALUE --json` prints: the plans as recorded, with the same
+    settings in the model, and with the others. `first`, `last`: RFC 3339."""
+
+    first: str
+    last: str
+    kernels: str
+    settings: dict[str, str]
+    recorded: PlansFigures
+    same_settings: PlansFigures
+    other_settings: PlansFigures
+
+
 def outcome_json(outcome: Again | Otherwise) -> str:
-    """One line; times in ms, utilisation as a share of capacity."""
-    data: object = outcome
-    if isinstance(outcome, Otherwise):
-        tallies = {k: getattr(outcome, k) for k in ("recorded", "same_settings", "other_settings")}
-        data = {
-            "first": outcome.first,
-            "last": outcome.last,
-            "kernels": outcome.kernels,
-            "settings": outcome.settings,
-        }
-        data |= {k: _totals_json(t) for k, t in tallies.items()}
-    return msgspec.json.encode(data).decode()
-
-
-def _totals_json(t: ReplayTotals) -> dict[str, float]:
-    return {
-        "plans": t.ticks,
-        "moves": t.moves,
-        "placed": t.placed,
-        "mean_rtt_ms": t.mean_rtt_ms,
-        "busiest_mean": t.mean_busiest,
-        "busiest_most": t.busiest_most,
-        "waiting_most": t.waiting_most,
-        "waiting_plans": t.waiting_ticks,
-    }
+    """One line."""
+    if isinstance(outcome, Again):
+        return msgspec.json.encode(outcome).decode()
+    answer = OtherwiseAnswer(
+        first=outcome.first,
+        last=outcome.last,
+        kernels=outcome.kernels,
+        settings=outcome.settings,
+        recorded=PlansFigures.of_totals(outcome.recorded),
+        same_settings=PlansFigures.of_totals(outcome.same_settings),
+        other_settings=PlansFigures.of_totals(outcome.other_settings),
+    )
+    return msgspec.json.encode(answer).decode()
 
 
 def run(

@@ -12,13 +12,14 @@ from typing import Any
 import click
 import msgspec
 
-from agents.base.errors import OperatorError
+from agents.base.errors import OperatorError, SettingsError
 from agents.cli.options import FILE, SET, FullSummaries, load_account_settings
 from agents.core.lanes.dead_letters import (
     LettersFound,
     describe_found,
     describe_letter,
     describe_letter_fully,
+    letter_to_data,
     letters_to_data,
     query_from_words,
 )
@@ -78,10 +79,15 @@ def dead_list(
 @_KAFKA
 @SET
 @click.option("--raw", is_flag=True, help="Its value alone, byte for byte.")
-def dead_show(letter: str, settings: Path | None, sets: tuple[str, ...], raw: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="One object, with headers.")
+def dead_show(
+    letter: str, settings: Path | None, sets: tuple[str, ...], raw: bool, as_json: bool
+) -> None:
     """Show one with its headers."""
-
-    sys.exit(print_letter(_load_kafka_settings(settings, sets), letter, raw=raw))
+    if raw and as_json:
+        raise SettingsError("--raw and --json contradict each other")
+    kafka = _load_kafka_settings(settings, sets)
+    sys.exit(print_letter(kafka, letter, raw=raw, as_json=as_json))
 
 
 @dead.command("replay")
@@ -130,7 +136,7 @@ def print_letters(kafka: Kafka, words: Sequence[str], count: int, *, as_json: bo
     return DONE
 
 
-def print_letter(kafka: Kafka, word: str, *, raw: bool) -> int:
+def print_letter(kafka: Kafka, word: str, *, raw: bool, as_json: bool) -> int:
     """Print one letter; `raw`: only its value, byte for byte."""
     query = query_from_words([word], _now_ms())
     if not query.one:
@@ -143,6 +149,8 @@ def print_letter(kafka: Kafka, word: str, *, raw: bool) -> int:
         raise OperatorError(f"There is no dead letter {word}; it may have expired.")
     if raw:
         sys.stdout.buffer.write(found.letters[0].value or b"")
+    elif as_json:
+        click.echo(msgspec.json.encode(letter_to_data(found.letters[0], SHOWN_CHARACTERS)))
     else:
         click.echo("\n".join(describe_letter_fully(found.letters[0], SHOWN_CHARACTERS)))
     return DONE

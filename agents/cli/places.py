@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,8 +38,11 @@ def place(
 
     Exit code 1: there is no such place; 2: the provider cannot be asked now, or the settings are
     wrong."""
+    import msgspec
+
     from agents.base import log
     from agents.base.errors import PlaceUnknown
+    from agents.core.model.answers import PlaceData
     from agents.core.model.places import describe_place
 
     log.setup("place")  # on standard error: that the table is being made takes some seconds
@@ -51,8 +52,7 @@ def place(
         click.echo(f"geolane: {e}", err=True)
         raise SystemExit(1) from None
     if as_json:
-        row = asdict(found) | {"expires_at": found.expires_at or None, "attribution": attribution}
-        click.echo(json.dumps(row, ensure_ascii=False))
+        click.echo(msgspec.json.encode(PlaceData.of_place(found, attribution)))
     else:
         click.echo(describe_place(found, attribution))
 

@@ -32,7 +32,7 @@ from agents.core import effects as fx
 from agents.core import events as ev
 from agents.core.coordinator import AnyEvent
 from agents.core.fleet.geo_questions import ANSWER_S
-from agents.core.model.feeds import ALERTS, FLEET, GEO, HOTSPOTS, PLACEMENT
+from agents.core.model.feeds import OPERATOR_FEEDS
 from agents.core.model.messages import WorkerCommand
 from agents.core.model.placement import (
     LEADER_KEY,
@@ -68,7 +68,6 @@ WRITE_EVERY_S = 1.0
 noticed (PROTOCOL 2.11), and at which a refused write is retried."""
 KAFKA_QUEUE, TALK_QUEUE, SENDING = 10_000, 200, 5_000
 THREADS = 100
-FEEDS = (FLEET, PLACEMENT, ALERTS, HOTSPOTS, GEO)
 
 _log = log.get_logger("coordinator")
 
@@ -441,7 +440,7 @@ class Performer:
                     case fx.Subject(text):
                         self._link.set_subject(text)
                     case fx.MirrorAffiliations(affiliations):
-                        await self._link.mirror_affiliations(affiliations, FEEDS)
+                        await self._link.mirror_affiliations(affiliations, OPERATOR_FEEDS)
             except XmppError as e:
                 _log.warning("not_said", what=type(effect).__name__, error=str(e))
 

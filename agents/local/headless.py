@@ -8,16 +8,15 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import orjson
+import msgspec
 
 from agents.base.errors import KafkaUnavailable
 from agents.base.progress import PrintLine
 from agents.base.text import counted
 from agents.core.fleet.troubles import TroubleKind
 from agents.core.lanes.records import Reason
-from agents.core.model.feeds import TroubleRows
+from agents.core.model.feeds import TroubleRow, TroubleRows
 from agents.core.model.placement import Placed, State
 from agents.core.model.topology import Partition, WorkerKind
 from agents.kafka.offsets import Offsets
@@ -29,6 +28,41 @@ from agents.observe.dashboard.figures import Dashboard
 QUIET_S = 1.0
 STALLED_S = 45.0
 PROGRESS_S = 10.0
+
+
+class RunDelays(msgspec.Struct, frozen=True):
+    """`rtt_ms`: of each site to the broker, which is at site `broker_at`."""
+
+    broker_at: str
+    rtt_ms: dict[str, float]
+
+
+class RunOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What `geolane up --events N --exit` prints. `missing`: events that went in and did not come
+    out; `duplicates`: that came out more often than they went in; `again`: that were sent once
+    more. `dead`: dead letters, by reason in `dead_reasons`. `placed`: events whose place was found.
+    `processing_ms`, `visible_ms`: `p50` and `p99` of what nodes need, and of raw to visible.
+    `recovery_ms`: until all lanes of the killed node were at work elsewhere. `troubles`: that
+    last."""
+
+    events_in: int
+    events_clean: int
+    filtered: int
+    dead: int
+    dead_reasons: dict[str, int]
+    unplaced: int
+    placed: int
+    missing: int
+    duplicates: int
+    again: int
+    moves: int
+    fences: int
+    recovery_ms: float | None
+    processing_ms: dict[str, float | None]
+    visible_ms: dict[str, float | None]
+    seconds: float
+    troubles: tuple[TroubleRow, ...]
+    delays: RunDelays | None
 
 
 def print_progress(text: str) -> None:
@@ -54,29 +88,28 @@ async def run(stack: Stack, replay: Replay, events: int, kill_at: float | None) 
         progress.cancel()
         following.cancel()
     a, troubles = stack.accounting, _standing_troubles(board)
-    result: dict[str, Any] = {  # Any: what JSON holds
-        "events_in": a.events_in,
-        "events_clean": a.clean,
-        "filtered": a.filtered,
-        "dead": a.dead,
-        "dead_reasons": dict(a.reasons),
-        "unplaced": a.unplaced,
-        "placed": a.placed,
-        "missing": a.open_now,
-        "duplicates": a.duplicates,
-        "again": a.again,
-        "moves": stack.follower.moves - moves,
-        "fences": stack.follower.fences - fences,
-        "recovery_ms": recovery_ms,
-        "processing_ms": a.processing.summary(),
-        "visible_ms": a.visible.summary(),
-        "seconds": round(a.moved_at - begun, 1),
-        "troubles": [{"kind": t.kind, "about": t.about, "text": t.text} for t in troubles.rows],
-    }
-    if stack.delays is not None:
-        result["delays"] = {"broker_at": stack.delays.broker_at, "rtt_ms": stack.delays.rtt_ms}
-    print(orjson.dumps(result).decode(), flush=True)
-    whole = not (result["missing"] or result["duplicates"]) and result["events_in"] >= events
+    outcome = RunOutcome(
+        events_in=a.events_in,
+        events_clean=a.clean,
+        filtered=a.filtered,
+        dead=a.dead,
+        dead_reasons=dict(a.reasons),
+        unplaced=a.unplaced,
+        placed=a.placed,
+        missing=a.open_now,
+        duplicates=a.duplicates,
+        again=a.again,
+        moves=stack.follower.moves - moves,
+        fences=stack.follower.fences - fences,
+        recovery_ms=recovery_ms,
+        processing_ms=a.processing.summary(),
+        visible_ms=a.visible.summary(),
+        seconds=round(a.moved_at - begun, 1),
+        troubles=troubles.rows,
+        delays=RunDelays(d.broker_at, dict(d.rtt_ms)) if (d := stack.delays) is not None else None,
+    )
+    print(msgspec.json.encode(outcome).decode(), flush=True)
+    whole = not (outcome.missing or outcome.duplicates) and outcome.events_in >= events
     if a.dead or not whole:
         for line in describe_shortfall(
             a.open_now, a.reasons, troubles, stack.base.worker.pipeline, stack.folder.log

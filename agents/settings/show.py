@@ -49,12 +49,19 @@ def effective_file(loaded: Loaded) -> str:
 
 
 def settings_to_json(loaded: Loaded) -> str:
-    """One line: each dotted key with its value and its origin."""
+    """One line: each dotted key."""
     rows = {
-        path: {"value": _shown_value(key, loaded), "from": loaded.origins[path]}
+        path: ShownSetting(_shown_value(key, loaded), loaded.origins[path])
         for path, key in all_keys().items()
     }
-    return json.dumps(rows, ensure_ascii=False)
+    return msgspec.json.encode(rows).decode()
+
+
+class ShownSetting(msgspec.Struct, frozen=True, rename={"origin": "from"}):
+    """A setting in effect, and where it comes from: a file, a variable, a flag or the default."""
+
+    value: bool | int | float | str
+    origin: str
 
 
 _HIDDEN = "(hidden)"

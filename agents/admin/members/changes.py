@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
+import msgspec
+
 from agents.admin import inventory_file
 from agents.admin.members.request import MemberRequest, account_of_node
 from agents.admin.provision.feeds import check_feeds
 from agents.base.errors import KafkaUnavailable, SettingsError
 from agents.base.progress import PrintLine, ReportStep, StepOutcome
 from agents.base.text import counted
-from agents.core.model.answers import InventoryWorker
 from agents.core.model.placement import PlacementTable, State, table_from_records
 from agents.core.model.topology import WorkerKind
 from agents.kafka.placement_log import read_placement
@@ -26,6 +27,21 @@ from ejabberd.api import api_from_settings
 from ejabberd.provision import COORDINATOR, add_worker, remove_worker
 
 LOOK_EVERY_S = 0.5
+
+
+class InventoryWorker(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of `geolane nodes list --json`: a worker of the inventory. `ceiling_eps`:
+    worker.capacity_eps of the settings, above which no worker goes. `has_password`: whether the
+    folder of secrets has its password."""
+
+    worker: str
+    name: str
+    kind: str
+    site: str
+    region: str
+    capacity_eps: float
+    ceiling_eps: float | None
+    has_password: bool
 
 
 def list_workers(asked: MemberRequest) -> Iterator[str]:

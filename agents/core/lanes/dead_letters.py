@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+import msgspec
+
 from agents.base.errors import OperatorError
 from agents.base.suggest import suggest_names
 from agents.base.text import counted, to_one_line
@@ -28,7 +30,7 @@ from agents.core.lanes.records import (
     Unread,
     parse_source,
 )
-from agents.core.model.answers import DeadLetterRow, DeadLettersData
+from agents.core.model.answers import DeadLetterData, DeadLetterRow, DeadLettersData
 from agents.core.model.times import parse_past_time_ms
 
 ID = re.compile(r"[0-9]{1,9}/[0-9]{1,18}")
@@ -206,6 +208,16 @@ def letters_to_data(found: LettersFound, most: int, *, headers: bool) -> DeadLet
         whole=found.whole,
         reasons=dict(found.reasons),
         letters=tuple(_letter_to_row(x, headers=headers) for x in found.letters[:most]),
+    )
+
+
+def letter_to_data(x: Letter, characters: int) -> DeadLetterData:
+    """A letter with its headers and the beginning of its value."""
+    return DeadLetterData(
+        **msgspec.structs.asdict(_letter_to_row(x, headers=True)),
+        key=None if x.key is None else escape_content(x.key, 200),
+        value=None if x.value is None else escape_content(x.value, characters),
+        value_bytes=0 if x.value is None else len(x.value),
     )
 
 

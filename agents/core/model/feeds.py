@@ -10,6 +10,8 @@ from agents.core.model.topology import WorkerKind
 
 FLEET, PLACEMENT, ALERTS, TUNING = "fleet", "placement", "alerts", "tuning"
 HOTSPOTS, GEO = "hotspots", "geo"
+OPERATOR_FEEDS = (FLEET, PLACEMENT, ALERTS, HOTSPOTS, GEO)
+"""What a member of the ops room may read: `geolane watch FEED` and `follow FEED`."""
 CURRENT = "current"
 
 

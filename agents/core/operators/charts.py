@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from agents.base.errors import OperatorError
 from agents.base.text import counted
 from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.summary import make_map
+from agents.core.model.answers import Answer, MapData, PlotData, PlotLine
 from agents.core.model.charts import (
     OF_FLEET,
     OF_LANE,
@@ -88,13 +90,21 @@ def _query_map(c: Context, args: Sequence[str]) -> Result:
         if not isinstance(found, Drawn):
             raise TypeError(found)
         when = f"{picture.fleet}, {format_minute(picture.at_ms)}".removeprefix(", ")
-        return Image(found.url, f"{picture.title} ({when}).\n{_describe_busiest_sites(picture)}")
+        data = MapData(
+            url=found.url,
+            at=_moment(picture.at_ms),
+            sites=picture.dots,
+            hotspots=picture.rings,
+            orphans=_count_orphans(picture),
+        )
+        text = f"{picture.title} ({when}).\n{_describe_busiest_sites(picture)}"
+        return Image(found.url, Answer(text, data))
 
     return Fetch(MapWanted(picture), show_map, DRAWING)
 
 
 def _describe_busiest_sites(m: Map) -> str:
-    nobody = sum(t.site < 0 for t in m.threads)
+    nobody = _count_orphans(m)
     well = sorted((d for d in m.dots if d.well), key=lambda d: (-d.load, d.name))[:3]
     lines = ["Busiest: " + ", ".join(f"{d.name} {d.load:.0%}" for d in well) + "."] if well else []
     if gone := [d.name for d in m.dots if not d.well]:
@@ -107,6 +117,14 @@ def _describe_busiest_sites(m: Map) -> str:
     if nobody:
         lines.append(f"Without an owner: {counted(nobody, 'lane')}.")
     return "\n".join(lines)
+
+
+def _count_orphans(m: Map) -> int:
+    return sum(t.site < 0 for t in m.threads)
+
+
+def _moment(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)
 
 
 def _query_plot(c: Context, args: Sequence[str]) -> Result:
@@ -137,7 +155,9 @@ def _query_plot(c: Context, args: Sequence[str]) -> Result:
     def show_plot(then: Context, found: object) -> Result:
         if not isinstance(found, Drawn) or found.plot is None:
             raise TypeError(found)
-        return Image(found.url, _describe_plot(found.plot))
+        return Image(
+            found.url, Answer(_describe_plot(found.plot), _plot_data(found.url, found.plot))
+        )
 
     return Fetch(wanted, show_plot, DRAWING)
 
@@ -180,13 +200,39 @@ def _order_of_sample(line: Line) -> tuple[str, int, str]:
     return kind, int(name) if name.isdecimal() else -1, name
 
 
+def _plot_data(url: str, plot: Plot) -> PlotData:
+    return PlotData(
+        url=url,
+        title=plot.title,
+        unit=plot.unit,
+        since=_moment(plot.since_ms),
+        until=_moment(plot.until_ms),
+        lines=tuple(_plot_line(x) for x in plot.lines),
+    )
+
+
+def _plot_line(x: Line) -> PlotLine:
+    top = _find_peak(x)
+    return PlotLine(
+        name=x.name,
+        last=x.values[-1],
+        last_at=_moment(x.ms[-1]),
+        peak=x.values[top],
+        peak_at=_moment(x.ms[top]),
+    )
+
+
+def _find_peak(x: Line) -> int:
+    return max(range(len(x.values)), key=lambda i: x.values[i])
+
+
 def _describe_plot(plot: Plot) -> str:
     return "\n".join([f"{plot.title}:", *(_describe_line(plot, x) for x in plot.lines)])
 
 
 def _describe_line(plot: Plot, x: Line) -> str:
     """`lane 3: 40 events now, peak 1,200 (10:00 UTC)`."""
-    top = max(range(len(x.values)), key=lambda i: x.values[i])
+    top = _find_peak(x)
     days = x.ms[-1] - plot.since_ms > 86_400_000
 
     def format_at(ms: int) -> str:

@@ -216,15 +216,15 @@ class Desk:
         c: Context,
         answer: Callable[[str], Effect],
     ) -> Iterator[Effect]:
-        if isinstance(result, str | Answer):
-            yield answer(result if isinstance(result, str) else result.text)
+        if isinstance(result, Answer):
+            yield answer(result.text)
             return
         if isinstance(result, Image):
-            yield answer(result.text)
+            yield answer(result.answer.text)
             yield Show(result.url, "" if event.room else event.jid)
             return
         if isinstance(result, Done):
-            yield write_then_answer(result, c, answer(result.text))
+            yield write_then_answer(result, c, answer(result.answer.text))
             return
         if isinstance(result, Fetch):
             fetch = result

@@ -1,7 +1,7 @@
 """Operator commands as values: who may give them, what they may read, and what they return
 (registry.py has the list).
 
-A command that only reads returns text, perhaps with its figures for programs (`Answer`). One that
+A command that only reads returns an `Answer`: text, and the same figures for programs. One that
 changes something returns a `Dry` run: its predicted effect, and how to do it once confirmed. One
 that concerns only the person who asks returns `Done`. One that first needs something from outside
 the core returns `Fetch`."""
@@ -23,7 +23,7 @@ from agents.core.fleet.queries import PendingQueries
 from agents.core.fleet.rewinds import Rewinds
 from agents.core.fleet.rollout import Rollout
 from agents.core.fleet.tuner import Tuner
-from agents.core.model.answers import Answer
+from agents.core.model.answers import Affiliation, Answer
 from agents.core.model.feeds import MoveItem
 from agents.core.model.placement import drain_intent
 from agents.core.model.topology import WorkerKind
@@ -39,6 +39,11 @@ class Access(IntEnum):
     LOOK = 1
     ACT = 2
     TUNE = 3
+
+    @property
+    def affiliation(self) -> Affiliation:
+        """The least affiliation that has it; everybody else may do nothing."""
+        return "owner" if self is self.TUNE else "admin" if self is self.ACT else "member"
 
     @classmethod
     def from_affiliation(cls, affiliation: str) -> Access:
@@ -142,10 +147,10 @@ def _holdings_of_worker(fleet: Fleet, worker: str) -> object:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A change without a dry run, since it concerns only the person who asks. `text` is said once
-    `write` is committed."""
+    """A change without a dry run, since it concerns only the person who asks. The answer is given
+    once `write` is committed."""
 
-    text: str
+    answer: Answer
     write: Write
 
 
@@ -161,13 +166,13 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A picture at an address that people's clients can load, and what it shows as text."""
+    """A picture at an address that people's clients can load, and what it shows."""
 
     url: str
-    text: str
+    answer: Answer
 
 
-Result = str | Answer | Dry | Done | Fetch | Image
+Result = Answer | Dry | Done | Fetch | Image
 
 
 @dataclass(frozen=True, slots=True)

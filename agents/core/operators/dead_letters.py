@@ -16,6 +16,7 @@ from agents.core.lanes.dead_letters import (
     describe_found,
     describe_letter,
     describe_letter_fully,
+    letter_to_data,
     letters_to_data,
     query_from_words,
 )
@@ -84,7 +85,9 @@ def _show_letter(c: Context, found: object) -> Result:
     f = _expect_letters(found)
     if not f.letters:
         raise OperatorError("There is no such dead letter; it may have expired.")
-    return "\n".join(describe_letter_fully(f.letters[0], SHOWN_CHARACTERS))
+    (letter, *_) = f.letters
+    text = "\n".join(describe_letter_fully(letter, SHOWN_CHARACTERS))
+    return Answer(text, letter_to_data(letter, SHOWN_CHARACTERS))
 
 
 def _predict_replay(c: Context, found: object, query: LetterQuery, words: str) -> Dry:

@@ -13,7 +13,13 @@ from dataclasses import dataclass, field
 from agents.base.errors import OperatorError
 from agents.core.effects import AnswerAdHoc, Effect
 from agents.core.events import AdHoc, AdHocList, QueryFinished
-from agents.core.model.answers import Answer, AnswerData
+from agents.core.model.answers import (
+    Answer,
+    AnswerData,
+    ChangeData,
+    ChangeState,
+    PredictedMove,
+)
 from agents.core.model.forms import (
     TEXT,
     Field,
@@ -28,6 +34,7 @@ from agents.core.model.forms import (
     Remark,
     Status,
 )
+from agents.core.model.topology import short_name
 from agents.core.operators.arguments import field_from_argument, words_from_form
 from agents.core.operators.chat import (
     CONFIRM_S,
@@ -40,6 +47,7 @@ from agents.core.operators.registry import COMMANDS, run_command
 from agents.core.operators.second_person import CONFIRM, carry_out_dry_run, describe_request
 
 DIALOGS_AT_MOST = 100
+MOVES_AT_MOST = 500  # in the answer to a program
 EACH_AT_MOST = 5  # per person; a new dialog ends the oldest
 
 _UNKNOWN = FormRefusal(
@@ -190,11 +198,13 @@ class Dialogs:
                     c, dialog.command, dialog.need, dialog.dry
                 )
                 effects.append(told)
-                return self._end_dialog(dialog, describe_request(request), Mood.WARN)
+                data = make_change_data(dialog.dry, "requested", request.id)
+                return self._end_dialog(dialog, describe_request(request), Mood.WARN, data=data)
             effects += carry_out_dry_run(dialog.dry, c)
         except OperatorError as e:
             return self._end_dialog(dialog, str(e), Mood.ERROR)
-        return self._end_dialog(dialog, f"On it: {dialog.dry.title}.")
+        data = make_change_data(dialog.dry, "begun")
+        return self._end_dialog(dialog, f"On it: {dialog.dry.title}.", data=data)
 
     def _run_dialog_command(
         self,
@@ -274,21 +284,18 @@ class Dialogs:
             effects.append(self._begin_query(dialog, ref, result, c, remarks))
             return None
         if isinstance(result, Image):
+            told = result.answer
             return self._end_dialog(
-                dialog, f"{result.text}\n{result.url}", more={"url": result.url}
+                dialog, f"{told.text}\n{result.url}", more={"url": result.url}, data=told.data
             )
-        if isinstance(result, str):
-            return self._end_dialog(dialog, result)
         if isinstance(result, Answer):
             return self._end_dialog(dialog, result.text, data=result.data)
         if isinstance(result, Done):
             if not c.commanding:
                 raise OperatorError(NOT_COMMANDING)
-            effects.append(
-                write_then_answer(
-                    result, c, AnswerAdHoc(ref, self._end_dialog(dialog, result.text))
-                )
-            )
+            told = result.answer
+            reply = self._end_dialog(dialog, told.text, data=told.data)
+            effects.append(write_then_answer(result, c, AnswerAdHoc(ref, reply)))
             return None
         dialog.dry, dialog.rests_on = result, result.rests_on(c)
         back = ("prev",) if command.args else ()
@@ -304,6 +311,7 @@ class Dialogs:
             remarks,
             ("complete", *back),
             result.moves,
+            make_change_data(result, "dry_run"),
         )
 
     def _ask_for_arguments(self, dialog: _Dialog, c: Context, *remarks: Remark) -> FormReply:
@@ -336,7 +344,7 @@ class Dialogs:
         command = dialog.command
         if mood is not Mood.INFO:
             return FormReply(
-                command.name, dialog.id, Status.COMPLETED, remarks=(Remark(mood, text),)
+                command.name, dialog.id, Status.COMPLETED, remarks=(Remark(mood, text),), data=data
             )
         told = [(a.name, dialog.given[a.name]) for a in command.args if a.name in dialog.given]
         rows = (
@@ -355,6 +363,22 @@ class Dialogs:
         while (wish := self.desk.token() + self.desk.token()) in self._open:
             pass
         return wish
+
+
+def make_change_data(dry: Dry, state: ChangeState, request: str | None = None) -> ChangeData:
+    """What programs are told of a dry run and of what became of it."""
+    return ChangeData(
+        title=dry.title,
+        state=state,
+        lanes=dry.lanes,
+        nodes=tuple(short_name(worker) for worker in dry.nodes),
+        total_moves=len(dry.moves),
+        moves=tuple(
+            PredictedMove(m.lane, m.source or None, m.target, round(m.delta_ms, 3))
+            for m in dry.moves[:MOVES_AT_MOST]
+        ),
+        request=request,
+    )
 
 
 def _pick_known_values(command: Command, fields: Mapping[str, str]) -> dict[str, str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from agents.base.text import counted
 from agents.core.fleet.hotspots import Known, format_times
 from agents.core.fleet.incidents import format_partitions
 from agents.core.geo.figures import format_figure_source
+from agents.core.model.answers import Answer, HotspotRow, HotspotsData
 from agents.core.model.times import format_duration
 from agents.core.model.topology import WorkerKind
 from agents.core.operators.command import Context
@@ -16,7 +18,7 @@ IN_CHAT, ELSEWHERE = (4, 2), (50, 20)
 """The most open and ended ones that are listed."""
 
 
-def show_hotspots(c: Context, args: Sequence[str]) -> str:
+def show_hotspots(c: Context, args: Sequence[str]) -> Answer:
     hotspots = c.hotspots
     most_open, most_ended = IN_CHAT if c.chat else ELSEWHERE
     now_open = hotspots.list_open(c.now)
@@ -37,7 +39,34 @@ def show_hotspots(c: Context, args: Sequence[str]) -> str:
             "it: its source or analytics has stopped."
         )
     lines += [_describe_ended(known) for known in list(hotspots.ended)[:most_ended]]
-    return "\n".join(line for line in lines if line)
+    data = HotspotsData(
+        watched=not lines[0],
+        total=len(now_open),
+        silent=silent,
+        open=tuple(_hotspot_row(c, known) for known in now_open[:most_open]),
+        ended=tuple(_hotspot_row(c, known) for known in list(hotspots.ended)[:most_ended]),
+    )
+    return Answer("\n".join(line for line in lines if line), data)
+
+
+def _hotspot_row(c: Context, known: Known) -> HotspotRow:
+    h, name = known.hotspot, c.placing.inputs.geo.name_of(known.hotspot.peak, c.now)
+    return HotspotRow(
+        id=h.id,
+        state=h.state,
+        place=known.place,
+        name=name.value if name else None,
+        lat=round(known.lat, 3),
+        lon=round(known.lon, 3),
+        rate_eps=round(h.eps, 3),
+        usual_eps=round(h.usual_eps, 3),
+        started_at=datetime.fromtimestamp(h.started_s, UTC),
+        last_at=datetime.fromtimestamp(h.last_s, UTC),
+        ended_at=datetime.fromtimestamp(h.ended_s, UTC) if h.ended_s else None,
+        replayed=not known.present,
+        lanes=known.lanes,
+        raised_times=c.hotspots.times_raised(known) or None,
+    )
 
 
 def _describe_absence(c: Context) -> str:

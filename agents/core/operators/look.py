@@ -1,45 +1,32 @@
-"""The answers of commands that look, readable on a phone and at a desk: the answer is in the first
-line (tables.py has the tables)."""
+"""The answer of `status`, readable on a phone and at a desk: the answer is in the first line
+(details.py has those about one node or lane, tables.py the tables)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from agents.base.text import clip_words, counted
+from agents.base.text import counted
 from agents.core.fleet.data_paths import NO_BROKER
-from agents.core.fleet.fleet import Fleet, View
-from agents.core.fleet.paths import MeasuredPaths
+from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.placing import Placing
 from agents.core.fleet.summary import (
     find_busiest_node,
-    health_word,
     lane_loads,
     node_load,
-    node_rate_eps,
     summarise_fleet,
 )
 from agents.core.fleet.troubles import Troubles
-from agents.core.geo.figures import format_figure_source
 from agents.core.model.answers import Answer, BusiestNode, FleetState, PlanFigures, StatusData
 from agents.core.model.feeds import FleetSummary, TroubleRow
-from agents.core.model.geo import lane_key
-from agents.core.model.messages import Accelerator, Health
-from agents.core.model.placement import PAUSE, State
+from agents.core.model.messages import Accelerator
+from agents.core.model.placement import PAUSE
 from agents.core.model.plan import DataBroker, PathBasis, Scored
-from agents.core.model.times import format_duration, format_took
-from agents.core.model.topology import (
-    ASIDE,
-    PYTHON,
-    Partition,
-    WorkerKind,
-    WorkerSpec,
-    short_name,
-)
-from agents.core.operators.explain import describe_network, describe_raise, describe_traffic
+from agents.core.model.times import format_duration
+from agents.core.model.topology import WorkerKind
+from agents.core.operators.explain import describe_network
 from agents.core.operators.held_back import describe_held_back
 
 TROUBLES = 3  # shown by `status` in a chat
-BROKERS = 5  # shown by `node`
 
 
 def describe_fleet(
@@ -192,109 +179,3 @@ def describe_device(x: Accelerator) -> str:
     if x.faults:
         said.append(f"faults: {', '.join(x.faults)}")
     return f"{x.name}: {', '.join(said) or 'ok'}."
-
-
-def _describe_paths(paths: MeasuredPaths, worker: str, now: float) -> list[str]:
-    """A line with the round trips to brokers, the shortest first; none if there are none."""
-    found = sorted(paths.paths_of(worker).items(), key=lambda item: item[1].rtt_ms)
-    if not found:
-        return []
-    said = [
-        f"broker {broker} {path.rtt_ms:.1f} ms ({counted(path.probes, 'probe')}, "
-        f"{max(0.0, now - path.measured_s):.0f} s ago)"
-        for broker, path in found[:BROKERS]
-    ]
-    more = f" and {len(found) - BROKERS} more, up to {found[-1][1].rtt_ms:.1f} ms"
-    return [f"Round trip to {', '.join(said)}{more if found[BROKERS:] else ''}."]
-
-
-def _describe_capacity(fleet: Fleet, spec: WorkerSpec) -> str:
-    capacity_eps = fleet.statuses[spec.worker].capacity_eps
-    if capacity_eps >= spec.capacity_eps:
-        return f"capacity {capacity_eps:,.0f} events/s"
-    return (
-        f"capacity {spec.capacity_eps:,.0f} events/s, limited to {capacity_eps:,.0f} by its own "
-        "worker.capacity_eps"
-    )
-
-
-def describe_node(fleet: Fleet, paths: MeasuredPaths, view: View, now: float) -> str:
-    spec, worker = view.spec, view.spec.worker
-    owned = fleet.owned_by(worker)
-    who = f"Node {spec.label}" if spec.label.isdecimal() else spec.label
-    lines = [
-        f"{who} is {health_word(fleet, view)}: {counted(len(owned), 'partition')}, "
-        f"{node_rate_eps(fleet, worker):,.0f} events/s."
-    ]
-    site = fleet.inventory.sites[spec.site]
-    lines.append(f"At {spec.site} ({site.region}); {_describe_capacity(fleet, spec)}.")
-    if view.telemetry is not None:
-        t = view.telemetry
-        lines.append(
-            f"CPU {t.cpu:.0%} of a core, {t.mem_mb:.0f} MB; last heard "
-            f"{format_took(max(0.0, now - view.heard_at))} ago."
-        )
-        lines += _describe_paths(paths, worker, now)
-        lines += [describe_device(x) for x in t.accelerators]
-    elif not view.present:
-        lines.append("Nothing has been heard from it.")
-    if owned:
-        lines.append(
-            "Owns "
-            + ", ".join(p.label if spec.kind.optional else str(p.n) for p in owned[:20])
-            + (" ..." if len(owned) > 20 else "")
-            + "."
-        )
-    if view.telemetry is not None:
-        faulty = [load for load in view.telemetry.lanes if load.fault]
-        lines += [
-            f"{Partition(load.topic, load.n).label.capitalize()} {_describe_fault(load.fault)}"
-            for load in faulty[:TROUBLES]
-        ]
-    if view.engine != PYTHON:
-        shared = ", ".join(str(p.n) for p in fleet.worked_by_streams(view)) or "none"
-        lines.append(f"It runs Kafka Streams, whose group gave it raw partitions: {shared}.")
-    if view.telemetry is not None and view.telemetry.pipeline:
-        lines.append(f"It runs {view.telemetry.pipeline}.")
-    if view.status and view.health is not Health.AVAILABLE:
-        lines.append(f"It says: {clip_words(view.status, 100)}")
-    return "\n".join(lines)
-
-
-def _describe_fault(fault: str) -> str:
-    what = "is held up" if fault.startswith(ASIDE) else "has stopped"
-    return f"{what}: {fault.removeprefix(ASIDE)}"
-
-
-def describe_lane(fleet: Fleet, placing: Placing, p: Partition, now: float, now_ms: int) -> str:
-    s, load = fleet.partitions[p], lane_loads(fleet).get(p.n)
-    where = {
-        State.ASSIGNED: f"on {short_name(s.worker)}",
-        State.RELEASING: f"being released by {short_name(s.worker)}",
-        State.ORPHAN: "without an owner",
-    }[s.state]
-    lines = [f"Lane {p.n} is {where} (epoch {s.epoch}, {s.why or 'no reason recorded'})."]
-    if load:
-        lines.append(
-            f"{load.rate_eps:,.0f} events/s, lag {load.lag_events:,}, p50 {load.p50_ms:,.0f} ms, "
-            f"p99 {load.p99_ms:,.0f} ms."
-        )
-        if load.fault:
-            lines.append(f"It {_describe_fault(load.fault)}")
-    arriving = placing.inputs.rates.lane_eps(p.n, now)
-    if arriving is not None:
-        soon = float(placing.inputs.foresight.predict_rates(now_ms / 1000)[p.n])
-        expected = (
-            f"; {soon:,.0f} are expected in {placing.inputs.settings.calm.forecast_s:,.0f} s"
-            if soon == soon
-            else ""
-        )
-        raised = describe_raise(placing, p)
-        expected += f" ({raised})" if raised else ""
-        lines.append(f"{arriving:,.0f} events/s arrive{expected}.")
-    places = placing.inputs.places
-    around = f"Its events come from around {places.lat[p.n]:.2f}, {places.lon[p.n]:.2f}"
-    if (name := placing.inputs.geo.name_of(lane_key(p.n), now)) is not None:
-        around += f": {name.value} ({format_figure_source(name, now)})"
-    lines.append(f"{around}. {describe_traffic(placing, p, now)}".strip())
-    return "\n".join(lines)

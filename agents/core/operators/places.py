@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from agents.base.errors import OperatorError, PlaceUnknown
 from agents.core.effects import AskGeo
 from agents.core.fleet.geo_questions import find_geo_worker
+from agents.core.model.answers import Answer, PlaceData
 from agents.core.model.geo import PlaceAnswer, PlaceCommand, Point
 from agents.core.model.places import check_place_text, describe_place, parse_coordinates
 from agents.core.operators.command import Context, Fetch, Result
@@ -45,7 +46,8 @@ def _show_place(c: Context, answer: object) -> Result:
         raise TypeError(answer)
     if answer.place is None:
         raise OperatorError(_to_sentence(answer.reason))
-    return describe_place(answer.place, answer.attribution)
+    text = describe_place(answer.place, answer.attribution)
+    return Answer(text, PlaceData.of_place(answer.place, answer.attribution))
 
 
 def _to_sentence(reason: str) -> str:

@@ -16,8 +16,8 @@ from agents.core.fleet.fleet import View
 from agents.core.fleet.incidents import format_partitions
 from agents.core.fleet.placing_inputs import FleetChange, Target
 from agents.core.fleet.summary import health_word
-from agents.core.model.answers import Answer
-from agents.core.model.feeds import MoveItem
+from agents.core.model.answers import Answer, CommandRow, HelpData
+from agents.core.model.feeds import OPERATOR_FEEDS, MoveItem
 from agents.core.model.messages import DrainCommand, ResumeCommand
 from agents.core.model.placement import PAUSE, Intent, State, drain_intent
 from agents.core.model.plan import Scored
@@ -39,6 +39,7 @@ from agents.core.operators.arguments import (
 from agents.core.operators.charts import LOOKS
 from agents.core.operators.command import Access, Command, Context, Dry, Fetch, Result
 from agents.core.operators.dead_letters import LETTERS
+from agents.core.operators.details import describe_lane, describe_node
 from agents.core.operators.explain import describe_network, explain_lane
 from agents.core.operators.held_back import describe_return
 from agents.core.operators.history import ARGUMENTS as HISTORY
@@ -49,7 +50,7 @@ from agents.core.operators.reset import RESET
 from agents.core.operators.rewind import REWIND, query_rewind
 from agents.core.operators.rollout import ROLLOUTS
 from agents.core.operators.second_person import CONFIRM
-from agents.core.operators.subscriptions import FEEDS, follow_feed, unfollow_feed
+from agents.core.operators.subscriptions import follow_feed, unfollow_feed
 from agents.core.operators.tables import list_lanes, list_nodes
 from agents.core.operators.traffic import show_traffic
 from agents.core.operators.tune import DEFAULT, show_or_tune_setting
@@ -62,10 +63,28 @@ from kernels.reference import compute_feasible_pairs
 # ---- commands that look ----
 
 
-def _show_help(c: Context, args: Sequence[str]) -> str:
-    if args:
-        return describe_command(find_command(args[0]))
+def _show_help(c: Context, args: Sequence[str]) -> Answer:
     shown = [x for x in COMMANDS.values() if c.chat or x.name != CONFIRM]
+    if args:
+        shown = [find_command(args[0])]
+    return Answer(
+        describe_command(shown[0]) if args else _describe_commands(c, shown),
+        HelpData(commands=tuple(_command_row(x) for x in shown)),
+    )
+
+
+def _command_row(x: Command) -> CommandRow:
+    acts = Access.ACT if x.may_change or x is ACK else Access.LOOK  # these check it themselves
+    return CommandRow(
+        name=x.name,
+        usage=x.goes or x.usage,
+        help=x.help,
+        needs=x.access.affiliation,
+        changes_need=max(x.highest_access, acts).affiliation,
+    )
+
+
+def _describe_commands(c: Context, shown: Sequence[Command]) -> str:
     lines = [f"{c.prefix}help COMMAND shows more. In brackets: the affiliation that you need."]
     if c.chat:
         to = f" ({c.address})" if c.address else ""
@@ -89,10 +108,10 @@ def _show_nodes(c: Context, args: Sequence[str]) -> Answer:
     return list_nodes(c.fleet, c.paths, parse_page(args), c.rows, prefix=c.prefix, chat=c.chat)
 
 
-def _show_node(c: Context, args: Sequence[str]) -> str:
+def _show_node(c: Context, args: Sequence[str]) -> Answer:
     name = args[0].strip().lower()
     view = c.fleet.views[name] if name in c.fleet.views else find_node(c.fleet, name)
-    return look.describe_node(c.fleet, c.paths, view, c.now)
+    return describe_node(c.fleet, c.paths, view, c.now)
 
 
 def _show_lanes(c: Context, args: Sequence[str]) -> Answer:
@@ -103,14 +122,14 @@ def _show_explanation(c: Context, args: Sequence[str]) -> Answer:
     return explain_lane(c.placing, find_lane(c.fleet, args[0]), c.now)
 
 
-def _show_whatif(c: Context, args: Sequence[str]) -> str:
+def _show_whatif(c: Context, args: Sequence[str]) -> Answer:
     return answer_whatif(c.placing, c.now, c.now_ms, args)
 
 
-def _show_or_rewind_lane(c: Context, args: Sequence[str]) -> str | Fetch:
+def _show_or_rewind_lane(c: Context, args: Sequence[str]) -> Answer | Fetch:
     if len(args) > 1:
         return query_rewind(c, args)
-    return look.describe_lane(c.fleet, c.placing, find_lane(c.fleet, args[0]), c.now, c.now_ms)
+    return describe_lane(c, find_lane(c.fleet, args[0]))
 
 
 # ---- commands that change something ----
@@ -365,6 +384,10 @@ def describe_command(command: Command, prefix: str = "") -> str:
     return f"{usage}\n{does}.{needs.get(command.highest_access, '')}"
 
 
+def _leave_to_fronts(c: Context, args: Sequence[str]) -> Result:
+    raise AssertionError("chat and forms carry out `confirm` themselves")
+
+
 def find_command(word: str, prefix: str = "") -> Command:
     """The command of that name. Raises OperatorError with the nearest known name. `prefix`: begins
     a command where it was asked for."""
@@ -424,7 +447,7 @@ _TUNE = (
         "value", Type.WORD, f"the new value, or {DEFAULT} (as in the settings)", optional=True
     ),
 )
-_FEED = Argument("feed", Type.WORD, "which feed", optional=True, choices=FEEDS)
+_FEED = Argument("feed", Type.WORD, "which feed", optional=True, choices=OPERATOR_FEEDS)
 _LIST = (
     Command(
         "help",
@@ -501,11 +524,11 @@ _LIST = (
     Command("unpause", (), Access.ACT, "end the pause", _predict_unpause),
     ACK,
     Command(
-        CONFIRM,  # chat and forms carry it out themselves
+        CONFIRM,
         (_ID,),
         Access.ACT,
         "carry out a dry run, or what somebody else asked for",
-        lambda c, a: "",
+        _leave_to_fronts,
     ),
 )
 COMMANDS: Mapping[str, Command] = {c.name: c for c in _LIST}

@@ -3,12 +3,14 @@ one.
 
 A subscription is an intent in `placement`, so it outlives coordinators; it ends with the person's
 right to look. Messages to a person are limited (BURST, REFILL_S): many items become one message,
-with the newest item and the number of the others."""
+with the newest item and the number of the others. `fleet` and `geo` have no news, only a present
+state: it is sent at once, and then every STATE_EVERY_S if it has changed."""
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from agents.base.errors import OperatorError
@@ -17,50 +19,63 @@ from agents.base.token_bucket import TokenBucket
 from agents.core.effects import Effect, Whisper, Write
 from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.incidents import clip_lines
+from agents.core.model.answers import Answer, FollowData
 from agents.core.model.feeds import (
     ALERTS,
     CURRENT,
+    FLEET,
+    GEO,
     HOTSPOTS,
+    OPERATOR_FEEDS,
     PLACEMENT,
     AlertItem,
     FeedItem,
     Severity,
 )
 from agents.core.model.placement import FOLLOW, Intent, follow_intent
+from agents.core.model.times import format_duration
 from agents.core.operators.command import Context, Done
 
-FEEDS = (ALERTS, PLACEMENT, HOTSPOTS)
 FOLLOWERS_AT_MOST = 200
 BURST, REFILL_S = 5.0, 12.0  # messages at once, and seconds for one more: 5 a minute
+STATE_EVERY_S = 300.0
 KEPT = 20  # lines that wait for one person; of any more only the number is told
 
+_STATES = (FLEET, GEO)
 _WORDS = {Severity.CRITICAL: "Critical: ", Severity.WARNING: "Warning: "}
 _ONE = {
     ALERTS: ("alert", "alerts"),
     PLACEMENT: ("plan", "plans"),
     HOTSPOTS: ("change of hotspots", "changes of hotspots"),
+    FLEET: ("state of the fleet", "states of the fleet"),
+    GEO: ("state of the traffic", "states of the traffic"),
 }
 
 
 # ---- the commands ----
 
 
-def follow_feed(c: Context, args: Sequence[str]) -> str | Done:
+def follow_feed(c: Context, args: Sequence[str]) -> Answer | Done:
     """Follow a feed; without words, which feeds the person follows. Raises OperatorError."""
-    mine = [feed for feed in FEEDS if follow_intent(feed, c.jid) in c.fleet.intents]
+    mine = _followed_by(c)
     if not args:
         now = f"You follow {' and '.join(mine)}." if mine else "You follow nothing."
-        return f"{now} Feeds: {', '.join(FEEDS)}."
+        return Answer(f"{now} Feeds: {', '.join(OPERATOR_FEEDS)}.", _follow_data(mine))
     feed = _parse_feed(args[0])
     if feed in mine:
         raise OperatorError(f"You already follow {feed}; unfollow {feed} ends that.")
     if sum(name.startswith(FOLLOW) for name in c.fleet.intents) >= FOLLOWERS_AT_MOST:
         raise OperatorError(f"{FOLLOWERS_AT_MOST} subscriptions exist, which is the limit.")
-    text = (
-        f"I will send you {feed} here, one to one (up to {BURST:.0f} messages a minute), until "
-        f"you unfollow {feed}."
+    often = (
+        f"every {format_duration(STATE_EVERY_S)} if it has changed"
+        if feed in _STATES
+        else f"up to {BURST:.0f} messages a minute"
     )
-    return Done(text, Write(intents={follow_intent(feed, c.jid): Intent(c.jid, c.now_ms)}))
+    text = f"I will send you {feed} here, one to one ({often}), until you unfollow {feed}."
+    return Done(
+        Answer(text, _follow_data([*mine, feed])),
+        Write(intents={follow_intent(feed, c.jid): Intent(c.jid, c.now_ms)}),
+    )
 
 
 def unfollow_feed(c: Context, args: Sequence[str]) -> Done:
@@ -69,12 +84,24 @@ def unfollow_feed(c: Context, args: Sequence[str]) -> Done:
     name = follow_intent(feed, c.jid)
     if name not in c.fleet.intents:
         raise OperatorError(f"You do not follow {feed}.")
-    return Done(f"You no longer follow {feed}.", Write(intents={name: None}))
+    rest = [x for x in _followed_by(c) if x != feed]
+    answer = Answer(f"You no longer follow {feed}.", _follow_data(rest))
+    return Done(answer, Write(intents={name: None}))
+
+
+def _followed_by(c: Context) -> list[str]:
+    return [feed for feed in OPERATOR_FEEDS if follow_intent(feed, c.jid) in c.fleet.intents]
+
+
+def _follow_data(following: Iterable[str]) -> FollowData:
+    return FollowData(following=tuple(following), feeds=OPERATOR_FEEDS)
 
 
 def _parse_feed(text: str) -> str:
-    if text.lower() not in FEEDS:
-        raise OperatorError(f"{text[:40]!r} cannot be followed. {suggest_names(text, FEEDS)}")
+    if text.lower() not in OPERATOR_FEEDS:
+        raise OperatorError(
+            f"{text[:40]!r} cannot be followed. {suggest_names(text, OPERATOR_FEEDS)}"
+        )
     return text.lower()
 
 
@@ -91,24 +118,42 @@ class _Person:
 @dataclass(slots=True)
 class Follows:
     """Messages that wait for followers. `looks`: whether the bare JID may look; None while the
-    room's affiliations are not known."""
+    room's affiliations are not known. `_states`: by feed, the present one. `_told`: by
+    subscription, the state that was sent last, and when."""
 
     fleet: Fleet
     looks: Callable[[str], bool | None]
     _people: dict[str, _Person] = field(default_factory=dict)
     _ending: set[str] = field(default_factory=set)
+    _states: dict[str, str] = field(default_factory=dict)
+    _told: dict[str, tuple[float, str]] = field(default_factory=dict)
 
     def note_published(self, item: FeedItem) -> None:
-        """Keep the item for the feed's followers. An item that only shows the present state is not
-        sent."""
-        if item.feed not in FEEDS or item.item_id == CURRENT:
+        """Keep the item for the feed's followers. The figures in `placement`, which come with every
+        plan, are not sent."""
+        if item.feed in _STATES:
+            self._states[item.feed] = item.content
+            return
+        if item.feed not in OPERATOR_FEEDS or item.item_id == CURRENT:
             return
         text = _WORDS.get(item.element.severity, "") if isinstance(item.element, AlertItem) else ""
         text += item.title if item.title == item.content else f"{item.title} ({item.content})"
         for jid in self._followers_of(item.feed):
-            person = self._people.setdefault(jid, _Person())
-            person.lines.append((item.feed, text))
-            person.waiting += 1
+            self._add_line(jid, item.feed, text)
+
+    def _add_line(self, jid: str, feed: str, text: str) -> None:
+        person = self._people.setdefault(jid, _Person())
+        person.lines.append((feed, text))
+        person.waiting += 1
+
+    def _add_due_states(self, now: float) -> None:
+        self._told = {name: told for name, told in self._told.items() if name in self.fleet.intents}
+        for feed, text in self._states.items():
+            for jid in self._followers_of(feed):
+                at, before = self._told.get(name := follow_intent(feed, jid), (-math.inf, ""))
+                if text != before and now - at >= STATE_EVERY_S:
+                    self._told[name] = now, text
+                    self._add_line(jid, feed, text)
 
     def _followers_of(self, feed: str) -> list[str]:
         prefix = follow_intent(feed, "")
@@ -116,6 +161,7 @@ class Follows:
 
     def tell_followers(self, now: float) -> Iterator[Effect]:
         """The messages for now; none before the room's affiliations are known."""
+        self._add_due_states(now)
         for jid, person in list(self._people.items()):
             may = self.looks(jid)
             if may is None:

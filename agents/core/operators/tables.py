@@ -92,7 +92,7 @@ def list_nodes(
         pages=pages,
         total=len(views),
         ok=sum(health_word(fleet, v) == "ok" for v in views),
-        rows=tuple(_worker_figures(fleet, paths, v) for v in views[shown]),
+        rows=tuple(worker_figures(fleet, paths, v) for v in views[shown]),
     )
     cells = [
         (r.name, r.state, r.partitions, r.rate_eps, _format_rtt(r.farthest_broker_ms))
@@ -105,7 +105,7 @@ def list_nodes(
     return Answer(f"{first}\n{format_table(columns, cells, (11, 8, 5, 5, 3), chat=chat)}", data)
 
 
-def _worker_figures(fleet: Fleet, paths: MeasuredPaths, view: View) -> WorkerFigures:
+def worker_figures(fleet: Fleet, paths: MeasuredPaths, view: View) -> WorkerFigures:
     spec = view.spec
     return WorkerFigures(
         worker=spec.worker,
@@ -148,7 +148,7 @@ def list_lanes(
         pages=pages,
         total=len(ps),
         placed=sum(fleet.partitions[p].state is State.ASSIGNED for p in ps),
-        rows=tuple(_lane_figures(p.n, fleet.partitions[p], loads.get(p.n)) for p in ps[shown]),
+        rows=tuple(lane_figures(p.n, fleet.partitions[p], loads.get(p.n)) for p in ps[shown]),
     )
     cells = [
         (str(r.lane), r.node or "no owner", r.rate_eps, r.lag_events, r.p99_ms) for r in data.rows
@@ -164,7 +164,7 @@ def list_lanes(
     return Answer("\n".join(lines), data)
 
 
-def _lane_figures(n: int, s: Placed, load: LaneLoad | None) -> LaneFigures:
+def lane_figures(n: int, s: Placed, load: LaneLoad | None) -> LaneFigures:
     return LaneFigures(
         lane=n,
         state=s.state.value,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 
 from agents.base.errors import OperatorError
 from agents.base.suggest import suggest_names
 from agents.core.effects import Effect, Publish, Say, Write
 from agents.core.fleet.tuner import Tuner
+from agents.core.model.answers import Answer, SettingRow, TuningData
 from agents.core.model.placement import Tuned
 from agents.core.model.times import format_clock
 from agents.core.operators.command import Context, Dry
@@ -16,18 +18,42 @@ from agents.settings.tunables import BELOW, TUNABLES, Number, Tunable
 DEFAULT = "default"
 
 
-def show_or_tune_setting(c: Context, args: Sequence[str]) -> str | Dry:
+def show_or_tune_setting(c: Context, args: Sequence[str]) -> Answer | Dry:
     """The tuned values, one setting, or the dry run of a change. Raises OperatorError for an
     unknown name or an invalid value."""
     if not args:
-        return _show_tuned(c)
+        return Answer(_describe_tuned(c), _tuning_data(c, *TUNABLES.values()))
     tunable = TUNABLES.get(args[0].strip().lower())
     if tunable is None:
         raise OperatorError(f"{args[0][:40]!r} cannot be tuned. {suggest_names(args[0], TUNABLES)}")
-    return _show_setting(c, tunable) if len(args) < 2 else _predict_tuning(c, tunable, args[1])
+    if len(args) < 2:
+        return Answer(_describe_setting(c, tunable), _tuning_data(c, tunable))
+    return _predict_tuning(c, tunable, args[1])
 
 
-def _show_tuned(c: Context) -> str:
+def _tuning_data(c: Context, *shown: Tunable) -> TuningData:
+    return TuningData(
+        version=c.fleet.tuning.version,
+        lacking=tuple(view.spec.label for view in c.tuner.find_unacknowledged()),
+        settings=tuple(_setting_row(c, x) for x in shown),
+    )
+
+
+def _setting_row(c: Context, x: Tunable) -> SettingRow:
+    held = c.fleet.tuning.values.get(x.name)
+    return SettingRow(
+        name=x.name,
+        value=c.tuner.current_value(x.name),
+        default=c.tuner.base[x.name],
+        unit=x.unit,
+        workers=x.by_worker,
+        allowed=x.wants,
+        tuned_by=held.by if held else None,
+        tuned_at=datetime.fromtimestamp(held.since_ms / 1000, UTC) if held else None,
+    )
+
+
+def _describe_tuned(c: Context) -> str:
     t, tuner = c.fleet.tuning, c.tuner
     lines = [
         f"{len(t.values)} of {len(TUNABLES)} settings are tuned."
@@ -58,7 +84,7 @@ def _show_tuned(c: Context) -> str:
     return "\n".join(lines)
 
 
-def _show_setting(c: Context, x: Tunable) -> str:
+def _describe_setting(c: Context, x: Tunable) -> str:
     held = c.fleet.tuning.values.get(x.name)
     lines = [
         f"{x.name} is {x.format_value(c.tuner.current_value(x.name))}"

@@ -16,7 +16,14 @@ from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.incidents import format_partitions
 from agents.core.fleet.placing import Placing
 from agents.core.fleet.placing_inputs import FleetChange
-from agents.core.model.plan import Scored
+from agents.core.model.answers import (
+    Answer,
+    BusiestNode,
+    PredictedFigures,
+    PredictedMove,
+    WhatIfData,
+)
+from agents.core.model.plan import PlacementFigures, Scored
 from agents.core.model.topology import WorkerKind, short_name
 from agents.core.operators.arguments import find_lane
 from agents.core.operators.explain import describe_network, node_loads_eps, seats_after_plan
@@ -37,7 +44,7 @@ class Question:
     eager: bool
 
 
-def answer_whatif(placing: Placing, now: float, now_ms: int, args: Sequence[str]) -> str:
+def answer_whatif(placing: Placing, now: float, now_ms: int, args: Sequence[str]) -> Answer:
     """The answer. Raises OperatorError for an argument that names nothing or is not a number."""
     q = parse_question(placing.fleet, args)
     # The baseline is a change that changes nothing, so that it is planned with the same freedom.
@@ -45,9 +52,9 @@ def answer_whatif(placing: Placing, now: float, now_ms: int, args: Sequence[str]
     same = FleetChange(rate={any_lane: 1.0})
     base = placing.what_if(now, now_ms, same, eager=q.eager)
     then = placing.what_if(now, now_ms, q.change, eager=q.eager)
-    return "\n".join(
-        [f"What if {q.words} (nothing is changed):", *describe_differences(base, then)]
-    )
+    differences = _Differences(base, then)
+    lines = [f"What if {q.words} (nothing is changed):", *differences.describe()]
+    return Answer("\n".join(lines), differences.to_data(q.words))
 
 
 # ---- the question ----
@@ -143,36 +150,82 @@ def _parse_number(text: str) -> float:
 # ---- the answer ----
 
 
-def describe_differences(base: Scored, then: Scored) -> list[str]:
-    """The differences of `then`, the plan after the change, from `base`, the plan without it."""
-    here: Ints = base.problem.lanes.owner
-    there, anyway = seats_after_plan(then), seats_after_plan(base)
-    moved: Ints = np.flatnonzero((there != here) & (there >= 0)).astype(np.int32)
-    before, after = base.plan.before, then.plan.after
-    lines = [
-        f"RTT an event {before.mean_rtt_ms:.1f} -> {after.mean_rtt_ms:.1f} ms "
-        f"({describe_network(then)}).",
-        f"Busiest node, as forecast: {_describe_busiest_node(base, here)} -> "
-        f"{_describe_busiest_node(then, there)}.",
-        *_describe_moves(then, moved, int((there[moved] == anyway[moved]).sum())),
-    ]
-    if len(moved):
-        lines.append(_describe_main_gainer(then, there, moved))
-    lost = sorted({*then.plan.waiting, *then.plan.parked})
-    if lost:
-        known = " (as now)" if lost == sorted({*base.plan.waiting, *base.plan.parked}) else ""
-        lines.append(f"No room, so they wait and lag: {_name_lanes(lost)}{known}.")
-    if then.plan.stuck:
-        lines.append(f"They should leave but fit nowhere: {_name_lanes(then.plan.stuck)}.")
-    return lines
+class _Differences:
+    """The differences of `then`, the plan after the change, from `base`, the plan without it. Rows
+    of nodes by row of the lane: `here` now, `there` after the change; `moved`: rows of the lanes
+    that would move, of which those `anyway` would move without the change, too."""
+
+    def __init__(self, base: Scored, then: Scored) -> None:
+        self._base, self._then = base, then
+        self._here: Ints = base.problem.lanes.owner
+        self._there = seats_after_plan(then)
+        moves = (self._there != self._here) & (self._there >= 0)
+        self._moved: Ints = np.flatnonzero(moves).astype(np.int32)
+        same = self._there[self._moved] == seats_after_plan(base)[self._moved]
+        self._anyway = [*map(self._lane_of, self._moved[same])]
+        self._lost = sorted({*then.plan.waiting, *then.plan.parked})
+
+    def _lane_of(self, row: int) -> int:
+        return self._then.moment.lanes[row].id
+
+    def to_data(self, question: str) -> WhatIfData:
+        base, then = self._base, self._then
+        delta_ms = {m.lane: m.delta_ms for m in then.plan.moves}
+        return WhatIfData(
+            question=question,
+            before=_predicted_figures(base.plan.before, base, self._here),
+            after=_predicted_figures(then.plan.after, then, self._there),
+            rtt_basis=describe_network(then),
+            lanes=len(then.moment.lanes),
+            moves=tuple(
+                PredictedMove(
+                    lane := self._lane_of(row),
+                    _name_node(base, self._here[row]) if self._here[row] >= 0 else None,
+                    _name_node(then, self._there[row]),
+                    delta_ms.get(lane),
+                )
+                for row in self._moved
+            ),
+            moving_anyway=tuple(self._anyway),
+            waiting=tuple(self._lost),
+            stuck=tuple(then.plan.stuck),
+        )
+
+    def describe(self) -> list[str]:
+        base, then, lost = self._base, self._then, self._lost
+        before, after = base.plan.before, then.plan.after
+        lines = [
+            f"RTT an event {before.mean_rtt_ms:.1f} -> {after.mean_rtt_ms:.1f} ms "
+            f"({describe_network(then)}).",
+            f"Busiest node, as forecast: {_describe_busiest_node(base, self._here)} -> "
+            f"{_describe_busiest_node(then, self._there)}.",
+            *self._describe_moves(),
+        ]
+        if lost:
+            known = " (as now)" if lost == sorted({*base.plan.waiting, *base.plan.parked}) else ""
+            lines.append(f"No room, so they wait and lag: {_name_lanes(lost)}{known}.")
+        if then.plan.stuck:
+            lines.append(f"They should leave but fit nowhere: {_name_lanes(then.plan.stuck)}.")
+        return lines
+
+    def _describe_moves(self) -> list[str]:
+        moved, then = self._moved, self._then
+        if not len(moved):
+            return ["No lane would move."]
+        of = f"{len(moved)} of {len(then.moment.lanes)} lanes would move"
+        own = f", {len(self._anyway)} of them in any case" if self._anyway else ""
+        return [
+            f"{of}{own}: {_name_lanes([*map(self._lane_of, moved)])}.",
+            _describe_main_gainer(then, self._there, moved),
+        ]
 
 
-def _describe_moves(then: Scored, moved: Ints, anyway: int) -> list[str]:
-    if not len(moved):
-        return ["No lane would move."]
-    of = f"{len(moved)} of {len(then.moment.lanes)} lanes would move"
-    own = f", {anyway} of them in any case" if anyway else ""
-    return [f"{of}{own}: {_name_lanes([then.moment.lanes[r].id for r in moved])}."]
+def _predicted_figures(figures: PlacementFigures, scored: Scored, sits: Ints) -> PredictedFigures:
+    busiest = _find_busiest_node(scored, sits)
+    return PredictedFigures(
+        figures.mean_rtt_ms,
+        None if busiest is None else BusiestNode(_name_node(scored, busiest[0]), busiest[1]),
+    )
 
 
 def _describe_main_gainer(then: Scored, there: Ints, moved: Ints) -> str:
@@ -186,18 +239,26 @@ def _describe_main_gainer(then: Scored, there: Ints, moved: Ints) -> str:
     )
 
 
-def _describe_busiest_node(scored: Scored, sits: Ints) -> str:
-    """`71% (ric-1, 1.3 x mean)`: the busiest node's load as a share of its capacity, compared with
-    the mean of the nodes that work."""
+def _find_busiest_node(scored: Scored, sits: Ints) -> tuple[int, float, float] | None:
+    """The row of the busiest node, its load as a share of its capacity, and how many times the mean
+    of the nodes that work that is; None if there is no load."""
     use = node_loads_eps(scored, sits)
     capacity = np.array([n.capacity_eps for n in scored.moment.nodes], dtype=np.float64)
     works = (capacity > 0) & ((use > 0) | scored.problem.nodes.takes)
     if not works.any() or use.sum() == 0:
-        return "none"
+        return None
     share = np.divide(use, capacity, out=np.zeros_like(use), where=works)
     n = int(share.argmax())
-    times = share[n] * capacity[works].sum() / use.sum()
-    return f"{share[n]:.0%} ({_name_node(scored, n)}, {times:.1f} x mean)"
+    return n, float(share[n]), float(share[n] * capacity[works].sum() / use.sum())
+
+
+def _describe_busiest_node(scored: Scored, sits: Ints) -> str:
+    """`71% (ric-1, 1.3 x mean)`."""
+    busiest = _find_busiest_node(scored, sits)
+    if busiest is None:
+        return "none"
+    n, share, times = busiest
+    return f"{share:.0%} ({_name_node(scored, n)}, {times:.1f} x mean)"
 
 
 def _name_node(scored: Scored, n: int) -> str:

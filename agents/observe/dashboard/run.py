@@ -12,7 +12,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import click
 import msgspec
@@ -20,7 +20,8 @@ from rich.console import Console, Group
 from rich.live import Live
 
 from agents.base.errors import CommandRefused
-from agents.core.model.feeds import FLEET, FeedItem
+from agents.core.model.answers import Moment
+from agents.core.model.feeds import FLEET, OPERATOR_FEEDS, FeedItem
 from agents.observe.dashboard import screen
 from agents.observe.dashboard.figures import Act, Dashboard, DashboardFigures
 from agents.observe.dashboard.keys import wait_for_quit
@@ -175,8 +176,26 @@ async def print_feed(
                         return
         except CommandRefused as e:
             raise CommandRefused(
-                e.condition, f"{account} may not read the feed {feed!r}, or there is none"
+                e.condition,
+                f"{account} may not read the feed {feed!r}, or there is none; feeds: "
+                f"{', '.join(OPERATOR_FEEDS)}",
             ) from e
+
+
+E = TypeVar("E")
+
+
+class FeedLine(msgspec.Struct, Generic[E], frozen=True):
+    """A line of `geolane watch [FEED] --json`: an item with its own time. `title`, `content`: for
+    people; `element`: all its values."""
+
+    updated: Moment
+    feed: str
+    item_id: str
+    title: str
+    content: str
+    element: E
+    leader_epoch: int
 
 
 def format_item(item: Published, as_json: bool) -> str:
@@ -195,6 +214,14 @@ def format_item(item: Published, as_json: bool) -> str:
 
 
 def item_to_json(item: FeedItem, at_s: float) -> str:
-    """All values of the item on one line, with its own time as `updated`."""
-    updated = datetime.fromtimestamp(at_s, UTC)
-    return msgspec.json.encode({"updated": updated, **msgspec.to_builtins(item)}).decode()
+    """A FeedLine."""
+    line = FeedLine(
+        datetime.fromtimestamp(at_s, UTC),
+        item.feed,
+        item.item_id,
+        item.title,
+        item.content,
+        item.element,
+        item.leader_epoch,
+    )
+    return msgspec.json.encode(line).decode()

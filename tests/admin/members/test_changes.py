@@ -7,9 +7,8 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from agents.__main__ import main
-from agents.admin.members.changes import list_workers
+from agents.admin.members.changes import InventoryWorker, list_workers
 from agents.admin.members.request import MemberRequest
-from agents.core.model.answers import InventoryWorker
 from agents.settings import Coordinator, Settings, Worker
 from tests.admin.test_inventory_file import FILE
 from tests.cli.held import hold_line

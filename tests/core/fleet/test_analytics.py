@@ -8,6 +8,7 @@ from agents.base.errors import OperatorError
 from agents.core.events import LeaseFailed, PlacementWritten
 from agents.core.fleet.topic_checks import Extent, StreamsLooked
 from agents.core.fleet.troubles import TroubleKind
+from agents.core.model.answers import Answer
 from agents.core.model.inventory import Inventory
 from agents.core.model.placement import Intent, State, drain_intent
 from agents.core.model.topology import (
@@ -189,9 +190,9 @@ def test_people_read_its_name(w: World) -> None:
     assert kind_from_account("ana") is None
     c = w.core.desk.make_context("ana", "ana@d", w.now_s, w.now.ms)
     told = COMMANDS["node"].run(c, ["analytics-1"])
-    assert isinstance(told, str)
-    assert told.startswith("analytics-1 is ok: 1 partition")
-    assert "Owns hotspots." in told
+    assert isinstance(told, Answer)
+    assert told.text.startswith("analytics-1 is ok: 1 partition")
+    assert "Owns hotspots." in told.text
     dry = COMMANDS["drain"].run(c, ["analytics-1"])
     assert getattr(dry, "text", "") == (
         "Drain analytics-1: hotspots would move away, a few at a time."

@@ -48,8 +48,8 @@ def w() -> World:
 def told(w: World, command: str, *words: str) -> str:
     c = w.core.desk.make_context("ana", "ana@d", w.now_s, w.now.ms)
     answer = COMMANDS[command].run(c, list(words))
-    assert isinstance(answer, str | Answer)
-    return answer if isinstance(answer, str) else answer.text
+    assert isinstance(answer, Answer)
+    return answer.text
 
 
 def owner(w: World, p: Partition) -> str:

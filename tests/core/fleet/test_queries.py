@@ -13,9 +13,10 @@ from agents.core import effects as fx
 from agents.core import events as ev
 from agents.core.events import AdHoc, QuestionAsked
 from agents.core.fleet.queries import ERRAND_S, ERRANDS_AT_MOST
+from agents.core.model.answers import Answer, HelpData
 from agents.core.model.forms import FormReply, Status
 from agents.core.operators import form_dialogs, registry
-from agents.core.operators.command import Access, Command, Context, Dry, Fetch
+from agents.core.operators.command import Access, Command, Context, Fetch
 from tests.core.world import World
 
 ANA = "ana@d"
@@ -29,10 +30,10 @@ class Depth:
 
 
 def _well(c: Context, args: Sequence[str]) -> Fetch:
-    def answer(then: Context, found: object) -> str | Dry:
+    def answer(then: Context, found: object) -> Answer:
         if found == "dry":
             raise OperatorError("It is dry.")
-        return f"{found} m at {then.now_ms}"
+        return Answer(f"{found} m at {then.now_ms}", HelpData(commands=()))
 
     return Fetch(Depth("well"), answer)
 

@@ -7,10 +7,12 @@ import pytest
 
 from agents.core.effects import Send
 from agents.core.fleet.troubles import TroubleKind
+from agents.core.model.answers import NodeData
 from agents.core.model.messages import AssignCommand, LaneLoad, LeaseCommand, Telemetry
 from agents.core.model.placement import Intent, State, drain_intent
 from agents.core.model.topology import KAFKA_STREAMS, PYTHON, WorkerKind, WorkerSpec
-from agents.core.operators import look, tables
+from agents.core.operators import tables
+from agents.core.operators.details import describe_node
 from tests.core.world import World
 
 RAW = WorkerKind.ROUTER.partition(0)
@@ -145,9 +147,16 @@ def test_people_see_what_kafka_streams_has_shared_out() -> None:
     load = LaneLoad(RAW.topic, 0, 0, 12.0, 3, 1.0, 2.0)
     w.core.fleet.note_telemetry(ROUTER, Telemetry(boot, 10_000, "", 0.1, 40.0, lanes=(load,)), 0.0)
     fleet, paths = w.core.fleet, w.core.paths
-    assert "its group gave" not in look.describe_node(fleet, paths, fleet.views["node-0"], 0.0)
-    told = look.describe_node(fleet, paths, fleet.views[ROUTER], 0.0)
-    assert "Kafka Streams, whose group gave it raw partitions: 0." in told
+    node = describe_node(fleet, paths, fleet.views["node-0"], 0.0)
+    assert "its group gave" not in node.text
+    told = describe_node(fleet, paths, fleet.views[ROUTER], 0.0)
+    assert "Kafka Streams, whose group gave it raw partitions: 0." in told.text
+    assert isinstance(told.data, NodeData)
+    assert (told.data.engine, told.data.topic, told.data.owned) == (
+        KAFKA_STREAMS,
+        "events.raw",
+        (0,),
+    )
     lanes = tables.list_lanes(fleet, 1).text
     assert "Raw: Kafka Streams works 1 of 1 partition, 12 events/s, lag 3." in lanes
     assert not any(

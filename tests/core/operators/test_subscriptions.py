@@ -3,12 +3,14 @@ whoever leads."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from agents.core import effects as fx
 from agents.core import events as ev
 from agents.core.events import AffiliationChanged, HotspotChange, HotspotsRead, QuestionAsked
-from agents.core.model.feeds import Severity
+from agents.core.model.feeds import OPERATOR_FEEDS, Severity
 from agents.core.model.hotspots import Hotspot, HotspotState
 from agents.core.model.placement import Intent, follow_intent
 from agents.core.operators import subscriptions
@@ -83,6 +85,33 @@ def test_hotspots_are_said_to_those_who_follow(w: World) -> None:
     assert "14.2 events/s, usually 2.1 (x6.8)" in told.text
 
 
+@pytest.mark.parametrize("feed", OPERATOR_FEEDS)
+def test_every_feed_that_is_published_can_be_followed(w: World, feed: str) -> None:
+    follow(w, feed)
+    assert follow_intent(feed, BEN) in w.intents
+
+
+def test_a_present_state_is_said_at_once_and_then_now_and_then_if_it_changed(w: World) -> None:
+    def heard(what: Callable[[], None]) -> list[str]:
+        """The states of the fleet that are said then."""
+        w.said.clear()
+        what()
+        w.fair(3, revive=False)
+        return [text.partition(" nodes")[0] for text in w.said if "/3 nodes" in text]
+
+    def wait() -> None:
+        w.now_s += subscriptions.STATE_EVERY_S
+
+    assert heard(lambda: follow(w, "fleet")) == ["3/3"]
+    assert heard(wait) == [], "nothing has changed"
+    assert heard(lambda: w.crash("node-1")) == ["2/3"]
+    assert heard(lambda: w.crash("node-2")) == [], "too soon"
+    assert heard(wait) == ["1/3"]
+    ask(w, "unfollow fleet")
+    w.fair(1, revive=False)
+    assert heard(lambda: follow(w, "fleet")) == ["1/3"], "who begins again is told at once"
+
+
 def test_a_flood_becomes_a_few_messages_and_a_number(w: World) -> None:
     follow(w)
     heard: list[str] = []
@@ -142,7 +171,7 @@ def test_unfollow_and_what_cannot_be_followed(w: World) -> None:
     assert w.intents == {}
     for text, why in (
         ("unfollow alerts", "You do not follow alerts."),
-        ("follow fleet", "cannot be followed"),
+        ("follow tuning", "cannot be followed"),
     ):
         (answer,) = [e for e in ask(w, text) if isinstance(e, fx.Whisper)]
         assert why in answer.text

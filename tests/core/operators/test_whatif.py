@@ -27,7 +27,7 @@ def w() -> World:
 
 
 def ask(w: World, text: str) -> str:
-    answer = answer_whatif(w.core.placing, w.now_s, int(w.now_s * 1000), text.split())
+    answer = answer_whatif(w.core.placing, w.now_s, int(w.now_s * 1000), text.split()).text
     assert len(answer.split("\n")) <= 8
     assert all(len(line) <= 75 for line in answer.split("\n"))
     return answer

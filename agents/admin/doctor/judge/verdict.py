@@ -4,9 +4,8 @@ warning or fault, and at the end of a group one for all that were skipped for th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 import msgspec
 
@@ -74,6 +73,16 @@ def merge_verdicts(good: str, *verdicts: Verdict) -> Verdict:
     return Verdict(level, "; ".join(v.found for v in bad), todo)
 
 
+class DoctorAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What `geolane doctor --json` prints. `ok`: there is no fault. `counts`: of the findings, by
+    level."""
+
+    ok: bool
+    account: str
+    counts: dict[Level, int]
+    findings: tuple[Finding, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """All findings, in the order in which they are shown. `settings_wrong`: nothing else could be
@@ -92,12 +101,14 @@ class Report:
         return 2 if self.settings_wrong else int(self.count(Level.FAULT) > 0)
 
     def to_json(self) -> str:
-        """One object on one line: ok, account, counts by level, findings."""
-        counts = {level.value: self.count(level) for level in Level}
-        shown: dict[str, Any] = {"ok": self.code == 0, "account": self.account, "counts": counts}
-        return msgspec.json.encode(
-            shown | {"findings": [asdict(f) for f in self.findings]}
-        ).decode()
+        """One DoctorAnswer on one line."""
+        answer = DoctorAnswer(
+            ok=self.code == 0,
+            account=self.account,
+            counts={level: self.count(level) for level in Level},
+            findings=tuple(self.findings),
+        )
+        return msgspec.json.encode(answer).decode()
 
     def to_text(self) -> str:
         """The report for people."""
