@@ -22,6 +22,29 @@ def report_to_nobody(outcome: StepOutcome, what: str) -> None:
 
 
 @contextmanager
+def line_of_waiting(describe: Callable[[], str]) -> Iterator[PrintLine]:
+    """Prints lines on standard output. On a terminal there is one more below them, which is what
+    `describe` says at that moment, in any thread; it is gone at the end."""
+    import click
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    console = Console()
+    if not console.is_terminal:
+        yield click.echo
+        return
+    with Live(
+        get_renderable=lambda: Text(describe(), style="dim", no_wrap=True, overflow="ellipsis"),
+        console=console,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    ):
+        yield lambda line: console.print(Text.from_ansi(line), soft_wrap=True)
+
+
+@contextmanager
 def progress_bar(total: int, what: str) -> Iterator[Callable[[], None]]:
     """A bar on standard error while work goes through `total` things; call the result after each.
     Nothing is shown where standard error is not a terminal."""

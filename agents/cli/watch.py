@@ -12,8 +12,14 @@ from agents.base.errors import SettingsError
 from agents.cli.options import FILE, SET, load_account_settings
 
 
+def _complete_feed(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    from agents.core.model.feeds import OPERATOR_FEEDS
+
+    return [feed for feed in OPERATOR_FEEDS if feed.startswith(incomplete)]
+
+
 @click.command()
-@click.argument("feed", required=False)
+@click.argument("feed", required=False, shell_complete=_complete_feed)
 @click.option(
     "--settings", type=FILE, help="The member's settings file (default: that of the running stack)."
 )

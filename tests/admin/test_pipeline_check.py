@@ -3,7 +3,6 @@ hurts whoever tries it."""
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +10,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from agents.admin.pipeline_check import check_pipeline, parse_pipeline_name
+from agents.admin.pipeline_check import PipelineVerdict, check_pipeline, parse_pipeline_name
 from agents.base.errors import PipelineError
 from agents.node.pipeline_version import version_of
+from tests.cli.held import hold_line
 
 HEAD = """import orjson
 import os, sys, time, threading, itertools
@@ -100,7 +100,7 @@ def test_what_it_prints_is_shown_and_bounded(tmp_path: Path) -> None:
     found = run(
         "pipeline", "check", written(tmp_path, "print('x' * 9000, flush=True); " + GOOD), "--json"
     )
-    assert json.loads(found.stdout)["wrong"] == []
+    assert hold_line(found.stdout, PipelineVerdict).wrong == []
     assert 0 < len(found.stderr) < 50_000
     assert "printed: xxx" in found.stderr
 
@@ -125,7 +125,7 @@ def test_what_cannot_be_loaded_is_said(tmp_path: Path) -> None:
 
 def test_the_command_says_so_by_its_exit_code(tmp_path: Path) -> None:
     good = run("pipeline", "check", written(tmp_path, GOOD), "--json")
-    assert (good.returncode, json.loads(good.stdout)["wrong"]) == (0, [])
+    assert (good.returncode, hold_line(good.stdout, PipelineVerdict).wrong) == (0, [])
     bad = run("pipeline", "check", written(tmp_path, "return 1 / 0"))
     assert bad.returncode == 1
     assert "ZeroDivisionError" in bad.stdout

@@ -20,7 +20,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from agents.__main__ import main
-from agents.admin.replan import Span, count_plans, replan_span, replan_with_settings
+from agents.admin.replan import (
+    Again,
+    OtherwiseAnswer,
+    Span,
+    count_plans,
+    replan_span,
+    replan_with_settings,
+)
 from agents.base.errors import JournalError, OperatorError
 from agents.core.model.plan import Decided
 from agents.core.model.times import format_utc, parse_time
@@ -30,6 +37,7 @@ from agents.journal import store
 from agents.journal.decisions import decompress_blob, open_ticks
 from agents.journal.store import Journal
 from kernels.tables import Numerics
+from tests.cli.held import hold_line
 from tests.core.planning.support import NUMPY, day, world
 
 BEGAN_MS = 1_782_900_000_000  # 2026-07-01T10:00:00Z
@@ -205,9 +213,9 @@ def test_one_changed_byte_of_a_stored_plan_is_found(
     plan[at] ^= 1
     change(copy, "UPDATE ticks SET plan = ? WHERE id = 9", zlib.compress(bytes(plan)))
     done = cli(*AN_HOUR, "--journal", str(copy), "--json", "--limit", "50")
-    found = json.loads(done.output)
-    assert (done.exit_code, found["same"], [d["tick"] for d in found["different"]]) == (1, 49, [9])
-    assert "its bytes are not those that were written" in found["different"][0]["words"][0]
+    found = hold_line(done.output, Again)
+    assert (done.exit_code, found.same, [d.tick for d in found.different]) == (1, 49, [9])
+    assert "its bytes are not those that were written" in found.different[0].words[0]
 
 
 def test_changed_input_is_found_by_another_plan(copy: Path) -> None:
@@ -255,11 +263,11 @@ def test_other_settings_show_what_they_would_have_done(
     some = [*AN_HOUR, "--journal", str(hour), "--limit", "200"]
     done = cli(*some, "--with", "move_ms=200", "--with", "comfortable=0.8", "--json")
     assert done.exit_code == 0
-    found = json.loads(done.output)
-    assert found["settings"] == {"move_ms": "200", "comfortable": "0.8"}
-    assert found["other_settings"]["moves"] < found["same_settings"]["moves"] / 2
-    assert found["other_settings"]["busiest_most"] > found["same_settings"]["busiest_most"]
-    assert found["same_settings"] == found["recorded"]
+    found = hold_line(done.output, OtherwiseAnswer)
+    assert found.settings == {"move_ms": "200", "comfortable": "0.8"}
+    assert found.other_settings.moves < found.same_settings.moves / 2
+    assert found.other_settings.busiest_most > found.same_settings.busiest_most
+    assert found.same_settings == found.recorded
     text = cli(*some, "--with", "move_ms=200").output
     assert "move_ms=200, modelled" in text
     assert "Modelled: load and health as recorded" in text

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from agents.__main__ import main
 from agents.base.errors import OperatorError
 from agents.cli.operator_console import fields_from_words
+from agents.core.model.feeds import OPERATOR_FEEDS
 from agents.core.operators.registry import COMMANDS
 from agents.local.servers import folder
 from agents.local.stack import INVENTORY
@@ -80,6 +81,7 @@ def test_commands_nodes_and_choices_are_completed_without_the_network(settings: 
     assert complete(*given, "whatif", incomplete="l") == {"lose"}
     assert "drain" in complete(*given, "help")
     assert complete(*given, "drain", "iad-1") == set(), "it takes one"
+    assert complete("watch") == complete(*given, "follow") == set(OPERATOR_FEEDS)
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from agents.__main__ import main
+from agents.core.model.answers import PlaceData
 from agents.local.demo.maps.apple_maps import AppleMaps
+from tests.cli.held import hold_line
 
 
 def run(*words: str) -> tuple[int, str, str]:
@@ -35,10 +36,9 @@ def test_a_name_for_people() -> None:
 def test_coordinates_for_programs(at: str, name: str) -> None:
     code, out, _ = run(at, "--json")
     assert code == 0
-    row = json.loads(out)
-    assert row["name"] == name
-    assert row["expires_at"] is None
-    assert (row["provider"], row["attribution"]) == ("offline", "GeoNames (CC BY 4.0)")
+    row = hold_line(out, PlaceData)
+    assert (row.name, row.expires_at) == (name, None)
+    assert (row.provider, row.attribution) == ("offline", "GeoNames (CC BY 4.0)")
 
 
 @pytest.mark.parametrize(

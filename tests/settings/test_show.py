@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -10,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.settings import Settings, gather_settings, load_settings
-from agents.settings.show import effective_file, example_file, settings_to_json
+from agents.settings.show import ShownSetting, effective_file, example_file, settings_to_json
 from agents.settings.sources import all_keys
+from tests.cli.held import hold_line
 
 FILE = Path(__file__).parents[2] / "docs" / "settings.example.toml"
 
@@ -58,10 +58,8 @@ def test_what_is_shown_says_where_each_value_is_from(tmp_path: Path) -> None:
         'kernel = "auto" # default',
     ):
         assert line in lines
-    assert json.loads(settings_to_json(loaded))["coordinator.lanes"] == {
-        "value": 7,
-        "from": "--set coordinator.lanes",
-    }
+    shown = hold_line(settings_to_json(loaded), dict[str, ShownSetting])
+    assert shown["coordinator.lanes"] == ShownSetting(7, "--set coordinator.lanes")
 
 
 def tomllib_of(text: str) -> dict[str, dict[str, object]]:

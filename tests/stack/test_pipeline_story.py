@@ -3,7 +3,6 @@ that it made go back, each once."""
 
 from __future__ import annotations
 
-import json
 import re
 
 import pytest
@@ -12,6 +11,7 @@ from agents.core.lanes.dead_letters import LetterQuery
 from agents.kafka.dead_letters import DeadLetters
 from agents.local import headless
 from agents.xmpp.operator_client import OperatorClient
+from tests.cli.held import hold_line
 from tests.once import require_settled
 from tests.stack.conftest import Running
 
@@ -50,10 +50,10 @@ async def test_a_poisoned_pipeline_is_seen_mended_shipped_and_nothing_is_lost(
         monkeypatch.setattr(headless, "STALLED_S", 10.0)
         assert await headless.run(running.stack, replay, 4000, None) == 1
         out, err = capsys.readouterr()
-        result = json.loads(out)
-        assert result["missing"] > 0
-        assert result["dead_reasons"] == {"pipeline_error": a.dead}
-        assert "lane_stopped" in {t["kind"] for t in result["troubles"]}
+        result = hold_line(out, headless.RunOutcome)
+        assert result.missing > 0
+        assert result.dead_reasons == {"pipeline_error": a.dead}
+        assert "lane_stopped" in {t.kind for t in result.troubles}
         assert re.search(
             r"events did not come out:\ncritical: lane \d+ has stopped on \S+: "
             r"pipeline failed 100 times in a row: ValueError.*no such destination",

@@ -34,11 +34,13 @@ class Check:
 
 
 async def run_checks(
-    checks: Sequence[Check], tell: Callable[[Finding], None] = lambda _: None
+    checks: Sequence[Check],
+    tell: Callable[[Finding], None] = lambda _: None,
+    running: set[str] | None = None,
 ) -> list[Finding]:
     """Run all the checks. Returns one finding for each, in the same order. `tell` gets each as soon
-    as it and all before it are there."""
-    run = _Run()
+    as it and all before it are there. `running`: is kept the set of those that are being made."""
+    run = _Run(set() if running is None else running)
     async with asyncio.TaskGroup() as group:
         for check in checks:
             run.tasks[check.key] = group.create_task(run.run_check(check))
@@ -49,6 +51,7 @@ async def run_checks(
 
 @dataclass(slots=True)
 class _Run:
+    running: set[str]
     tasks: dict[str, asyncio.Task[Finding]] = field(default_factory=dict)
 
     async def run_check(self, check: Check) -> Finding:
@@ -64,6 +67,7 @@ class _Run:
                 return Verdict(Level.SKIPPED, need.found)  # the first reason, not a chain of them
         for key in check.after:
             await self.tasks[key]
+        self.running.add(check.key)
         try:
             async with asyncio.timeout(check.bound_s):
                 return await check.look()
@@ -77,3 +81,5 @@ class _Run:
             return fault(str(e) or type(e).__name__, check.todo or LOOK_THERE)
         except Exception as e:  # noqa: BLE001 - the supervisor of checks: one that breaks must not hide the others
             return fault(f"the check itself failed: {type(e).__name__}: {e}", "please report this")
+        finally:
+            self.running.discard(check.key)

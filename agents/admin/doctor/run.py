@@ -26,7 +26,7 @@ from agents.admin.doctor.maps import MapsCheck
 from agents.admin.doctor.streams import StreamsCheck
 from agents.admin.doctor.xmpp import XmppCheck
 from agents.base.errors import SettingsError
-from agents.base.progress import PrintLine
+from agents.base.progress import PrintLine, line_of_waiting
 from agents.kafka.rights import COORDINATOR
 from agents.settings import Loaded, gather_settings
 
@@ -60,9 +60,10 @@ async def make_report(
     secrets: Path | None,
     now: Callable[[], float] = time.time,
     say: PrintLine = _say_nothing,
+    running: set[str] | None = None,
 ) -> Report:
     """Run all checks at once. Takes about ten seconds at most. `say`: prints the lines of the
-    report as they come."""
+    report as they come. `running`: as `run_checks` keeps it."""
     checks = list_checks(loaded, who, secrets, now)
     text = ReportText((check.name for check in checks), _style)
 
@@ -70,7 +71,7 @@ async def make_report(
         for line in text.add(finding):
             say(line)
 
-    report = Report(who.account, await run_checks(checks, tell))
+    report = Report(who.account, await run_checks(checks, tell, running))
     for line in (*text.end(), report.last_line):
         say(line)
     return report
@@ -86,6 +87,10 @@ def _style(text: str, level: Level) -> str:
     if level is Level.SKIPPED:
         return click.style(text, dim=True)
     return click.style(text, _COLOURS[level], bold=True)
+
+
+def _describe_running(running: set[str]) -> str:
+    return f"checking {', '.join(sorted(running))} ..." if running else "..."
 
 
 def report_settings_error(error: SettingsError, account: str | None) -> Report:
@@ -117,9 +122,12 @@ def main(
     reports: list[Report] = []
 
     async def add_report() -> None:
-        reports.append(
-            await make_report(loaded, who, secrets, say=_say_nothing if as_json else click.echo)
-        )
+        if as_json:
+            reports.append(await make_report(loaded, who, secrets))
+            return
+        running: set[str] = set()
+        with line_of_waiting(lambda: _describe_running(running)) as say:
+            reports.append(await make_report(loaded, who, secrets, say=say, running=running))
 
     try:
         if settings is None:

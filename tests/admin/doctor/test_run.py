@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from agents.admin.doctor.check import Check, run_checks
-from agents.admin.doctor.judge.verdict import Finding, Level, ReportText, Verdict, ok, skipped
+from agents.admin.doctor.judge.verdict import (
+    DoctorAnswer,
+    Finding,
+    Level,
+    ReportText,
+    Verdict,
+    ok,
+    skipped,
+)
 from agents.base import ports
 from agents.cli.servers import doctor
+from tests.cli.held import hold_line
 
 
 async def test_findings_are_told_while_a_later_check_still_runs() -> None:
@@ -33,6 +41,20 @@ async def test_findings_are_told_while_a_later_check_still_runs() -> None:
     async with asyncio.timeout(5):
         await run_checks([Check("g", "quick", quick), Check("g", "slow", slow)], tell)
     assert told == ["quick", "slow"]
+
+
+async def test_it_is_known_what_is_being_checked() -> None:
+    running: set[str] = set()
+    seen: list[set[str]] = []
+
+    async def look() -> Verdict:
+        seen.append({*running})
+        return ok("fine")
+
+    checks = [Check("g", "a", look), Check("g", "b", look, after=("g a",))]
+    await run_checks(checks, running=running)
+    assert seen == [{"g a"}, {"g b"}]
+    assert not running
 
 
 def test_skipped_checks_wait_for_the_end_of_their_group_and_share_a_line() -> None:
@@ -81,4 +103,5 @@ def test_levels_have_colours_on_a_terminal_only_and_none_with_no_color(
 def test_json_is_one_object_and_nothing_else(settings: str) -> None:
     said = CliRunner().invoke(doctor, [settings, "--json"])
     assert said.exit_code == 1
-    assert json.loads(said.output)["counts"]["fault"] >= 2
+    answer = hold_line(said.output, DoctorAnswer)
+    assert (answer.ok, answer.counts[Level.FAULT] >= 2) == (False, True)

@@ -3,24 +3,36 @@ seen."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import cast
 
+import pytest
+
+from agents.cli.json_schema import list_outputs
 from agents.core.model.feeds import (
     ALERTS,
+    FLEET,
+    GEO,
+    HOTSPOTS,
     PLACEMENT,
     AlertItem,
+    FeedElement,
     FeedItem,
+    GeoItem,
+    LaneTrafficRow,
     MoveItem,
     PlacementFigures,
     PlacementPlan,
     Severity,
 )
 from agents.core.model.hotspots import HotspotState
+from agents.core.model.messages import Telemetry
 from agents.observe.dashboard.figures import Dashboard, order_rows, sites_on_map
-from agents.observe.dashboard.run import format_item
+from agents.observe.dashboard.run import FeedLine, format_item
 from plugins.feeds import Published, item_to_entry
+from plugins.telemetry import telemetry_to_xml
+from tests.cli.held import hold_line
 from tests.observe.dashboard.support import DALLAS, hot_item, item, row, summary
 
 PLAN = PlacementPlan(
@@ -138,9 +150,41 @@ def test_an_item_is_printed_with_its_own_time() -> None:
     assert format_item(item, as_json=False) == (
         "2026-11-22T22:08:12Z  a plan\n    a plan; planned in 4 ms"
     )
-    said = json.loads(format_item(item, as_json=True))
-    assert (said["updated"], said["item_id"], said["element"]["gap"]) == (
-        "2026-11-22T22:08:12Z",
-        "current",
-        0.01,
-    )
+    said = hold_line(format_item(item, as_json=True), FeedLine[PlacementFigures])
+    assert (said.updated, said.item_id, said.element.gap) == (at, "current", 0.01)
+
+
+LANE_TRAFFIC = LaneTrafficRow(3, 1.25, True, "apple", 3.0, 60.0, "Ohio")
+
+
+@pytest.mark.parametrize(
+    ("command", "feed", "item_id", "element"),
+    [
+        ("watch --json", FLEET, "current", summary([row(0)])),
+        ("watch placement --json", PLACEMENT, "plan-4-7", PLAN),
+        (
+            "watch placement --json (item `current`)",
+            PLACEMENT,
+            "current",
+            PlacementFigures(2.0, 1.0, 0.01, 3, 4.0, 0),
+        ),
+        ("watch alerts --json", ALERTS, "a1", AlertItem(Severity.WARNING, "node_gone", "node-1")),
+        ("watch hotspots --json", HOTSPOTS, DALLAS.id, DALLAS),
+        ("watch geo --json", GEO, "current", GeoItem(1, 3, 100, (LANE_TRAFFIC,))),
+    ],
+)
+def test_every_feed_is_printed_as_the_schema_says(
+    command: str, feed: str, item_id: str, element: FeedElement
+) -> None:
+    at = datetime(2026, 11, 22, 22, 8, 12, tzinfo=UTC)
+    entry = item_to_entry(FeedItem(feed, item_id, "a title", "in words", element, 4), at)
+    text = format_item(Published(feed, item_id, "", entry, kept=True), as_json=True)
+    line = cast("type[FeedLine[FeedElement]]", dict(list_outputs())[f"geolane {command}"])
+    assert hold_line(text, line).element == element
+
+
+def test_telemetry_is_printed_as_the_schema_says() -> None:
+    said = Telemetry("b1", 7, "2026-11-22T22:08:12Z", 0.25, 40.0)
+    feed = "telemetry/node-iad-0"
+    text = format_item(Published(feed, "", "", telemetry_to_xml(said), kept=False), as_json=True)
+    assert hold_line(text, Telemetry) == said

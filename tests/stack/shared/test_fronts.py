@@ -14,10 +14,12 @@ import sys
 import pytest
 
 from agents.base.errors import CommandRefused
-from agents.core.model.answers import CommandAnswer, DeadLettersData, StatusData
+from agents.core.model.answers import ChangeData, CommandAnswer, DeadLettersData, StatusData
+from agents.core.model.feeds import FleetSummary
 from agents.core.model.forms import Status
 from agents.local.screen import Inside
 from agents.observe.dashboard.figures import DashboardFigures
+from agents.observe.dashboard.run import FeedLine
 from agents.observe.dashboard.screen import ScreenLayout, draw_screen, to_plain_text
 from agents.xmpp.operator_client import OperatorClient
 from tests.cli.held import hold_line
@@ -121,7 +123,8 @@ async def test_ctl_looks_in_words_and_in_json(running: Running) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", ["status", "nodes", "lanes", "history", "explain 3", "traffic", "dead list"]
+    "words",
+    ["node router-1", "lane 3", "history", "whatif rate 3 x2", "map", "place Paris", "dead list"],
 )
 async def test_programs_get_what_the_schema_says(running: Running, words: str) -> None:
     code, out, _ = await ctl(running, *words.split(), "--json", user="guest")
@@ -145,9 +148,12 @@ async def test_ctl_changes_only_what_is_confirmed(running: Running) -> None:
     assert "nothing was done" in out
     assert placed(running, victim)
     code, out, _ = await ctl(running, "drain", name, "--yes", "--json")
-    said = json.loads(out)
-    assert (code, said["ok"], said["fields"]) == (0, True, {"node": name})
-    assert "On it" in said["text"]
+    said = hold_line(out, CommandAnswer)
+    assert (code, said.ok, said.fields) == (0, True, {"node": name})
+    assert "On it" in said.text
+    assert isinstance(said.data, ChangeData)
+    assert (said.data.title, said.data.state) == (f"drain {name}", "begun")
+    assert said.data.moves
     await running.until(lambda: not placed(running, victim), "the node is empty", 30)
     assert (await ctl(running, "resume", name, "--yes"))[0] == 0
 
@@ -207,12 +213,13 @@ async def test_watch_shows_the_fleet_in_lines_and_in_json(running: Running) -> N
     fleet = [line for line in out.splitlines() if " fleet " in line]
     assert len(fleet) == 2
     assert "3/3 nodes, 1 router, 12/12 lanes" in fleet[0]
-    said = [json.loads(line)["element"] for line in items.splitlines()]
+    said = [hold_line(line, FeedLine[FleetSummary]).element for line in items.splitlines()]
     assert len(said) == 2
-    rows = {r["worker"]: r for r in said[-1]["workers"]["rows"]}
+    assert said[-1].workers is not None
+    rows = {r.worker: r for r in said[-1].workers.rows}
     assert len(rows) == 4
-    assert sum(r["lanes"] for name, r in rows.items() if name.startswith("node-")) == 12
-    assert {r["state"] for r in rows.values()} == {"ok"}
+    assert sum(r.lanes for name, r in rows.items() if name.startswith("node-")) == 12
+    assert {r.state for r in rows.values()} == {"ok"}
 
 
 async def test_up_knows_its_run_before_the_feeds_say_anything(running: Running) -> None:
