@@ -16,13 +16,24 @@ case ",$extras," in *,test,*) unit_tests="";; esac
 extras=$(printf '%s' "$extras" | tr ',' '\n' | grep -vx -e flink -e streams | tr '\n' ',' | sed 's/,$//')
 mkdir -p .local
 say() { printf '== %s\n' "$*"; }
-follow() { # PROCESS LOG SED: shows lines of the log, as the sed command prints them, until the process ends: the tools' own progress needs a terminal
-  seen=0 running=1
+received_mb() { # what this machine has received by its network, without the loopback
+  awk 'NR > 2 { sub(":", " ") } NR > 2 && $1 != "lo" { n += $2 } END { printf "%d", n / 1000000 }' /proc/net/dev 2>/dev/null || echo 0
+}
+follow() { # PROCESS LOG SED: shows lines of the log, as the sed command prints them, until the process ends: the tools' own progress needs a terminal.
+  # Where there are none, as during a large file, every 10 s how long it has taken, and what this machine has received meanwhile.
+  seen=0 running=1 quiet=0 begun=$(date +%s) had_mb=$(received_mb)
   while [ "$running" = 1 ]; do
     kill -0 "$1" 2>/dev/null || running=0
-    lines=$(wc -l <"$2")
-    [ "$lines" = "$seen" ] || sed -n "$((seen + 1)),${lines}$3" "$2"
-    seen=$lines
+    lines=$(wc -l <"$2") new=""
+    [ "$lines" = "$seen" ] || new=$(sed -n "$((seen + 1)),${lines}$3" "$2")
+    seen=$lines quiet=$((quiet + 1))
+    if [ -n "$new" ]; then
+      printf '%s\n' "$new"
+      quiet=0
+    elif [ "$quiet" -ge 10 ]; then
+      printf '   ... %s s, %s MB received\n' $(($(date +%s) - begun)) $(($(received_mb) - had_mb))
+      quiet=0
+    fi
     [ "$running" = 0 ] || sleep 1
   done
 }
@@ -169,12 +180,16 @@ bring() { # NAME TO FILE...: from the npm package NAME the FILEs, into the folde
   shift 2
   rm -rf .local/npm "$to"
   mkdir -p .local/npm "$to"
+  : >.local/npm.log
   {
     version=$(sed -n "s/^[0-9a-f]*  $name-\(.*\)\.tgz$/\1/p" $sums) &&
       (cd .local/npm && npm pack --silent --cache ./cache --ignore-scripts --no-update-notifier "$name@$version") &&
       (cd .local/npm && sha512sum --check --strict --ignore-missing "../../$sums") &&
       tar -xzf ".local/npm/$name-$version.tgz" -C .local/npm
-  } >.local/npm.log 2>&1 || { tail -n 20 .local/npm.log >&2; fail "npm could not fetch $name; see .local/npm.log"; }
+  } >.local/npm.log 2>&1 &
+  npm=$!
+  follow "$npm" .local/npm.log d
+  wait "$npm" || { tail -n 20 .local/npm.log >&2; fail "npm could not fetch $name; see .local/npm.log"; }
   for file in "$@"; do cp -r ".local/npm/package/$file" "$to"; done
   rm -rf .local/npm
 }
