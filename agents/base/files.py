@@ -18,6 +18,9 @@ from pathlib import Path
 
 from agents.base.errors import SettingsError
 
+PROJECT = Path(__file__).resolve().parents[2]
+INSTALL = PROJECT / "agents" / "local" / "servers" / "install.sh"
+"""Installs what a run needs; messages name it."""
 LOCK_S = 10.0
 _POLL_S = 0.01
 

@@ -60,34 +60,29 @@ async def run(stack: Stack, replay: Replay | None) -> None:
     events; what became of them is printed then, and at the end."""
     panel = Panel(describe_joining(stack), title="join the room", expand=False)
     console.print(panel)
-    sending = asyncio.create_task(replay.run()) if replay else None
+    sending = _Sending(stack, replay) if replay else None
     board = Dashboard(stack.base.xmpp.domain)
     following = asyncio.create_task(follow_feeds(stack, board))
     inside = Inside(stack)
-    begun = time.monotonic()
     quitting = asyncio.create_task(wait_for_quit())
     try:
         if not console.is_terminal:
-            await _print_lines_forever(stack, replay, sending, board)
+            await _print_lines_forever(stack, sending, board)
             return
         with Live(console=console, auto_refresh=False, transient=False) as live:
-            told = replay is None
             while not quitting.done():
-                if sending and sending.done():
-                    sending.result()
-                    if replay is not None and not told and _is_settled(stack, replay):
-                        told = True
-                        live.console.print(describe_total(stack, replay, begun), soft_wrap=True)
+                if sending:
+                    sending.check()
                 f = inside.merge_figures(board.figures_at(time.monotonic()))
                 live.update(Group(*draw_screen(f, _screen_layout(stack, replay))), refresh=True)
                 await asyncio.sleep(PERIOD_S)
     finally:
-        tasks = [*filter(None, (sending, following, quitting))]
+        tasks = [following, quitting, *((sending.task,) if sending else ())]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if replay is not None:
-            console.print(describe_total(stack, replay, begun), soft_wrap=True)
+        if sending:
+            sending.print_total()
 
 
 async def follow_feeds(stack: Stack, board: Dashboard) -> None:
@@ -126,34 +121,43 @@ def _screen_layout(stack: Stack, replay: Replay | None) -> ScreenLayout:
     return ScreenLayout(console.width, high, extra=extra, foot=foot)
 
 
-def _is_settled(stack: Stack, replay: Replay) -> bool:
-    """Whether every event that was sent has come out; when it has, nothing is on the way."""
-    return stack.accounting.events_in >= replay.sent and stack.accounting.open <= 0
+class _Sending:
+    """The replay while it runs. What became of its events is printed once, when all have come
+    out."""
+
+    def __init__(self, stack: Stack, replay: Replay) -> None:
+        self._accounting, self._replay, self._begun = stack.accounting, replay, time.monotonic()
+        self._told = False
+        self.task = asyncio.create_task(replay.run())
+
+    def check(self) -> None:
+        """Raises what the replay has failed with."""
+        if not self.task.done():
+            return
+        self.task.result()
+        a = self._accounting
+        if not self._told and a.events_in >= self._replay.sent and a.open <= 0:
+            self._told = True
+            self.print_total()
+
+    def print_total(self) -> None:
+        """What became of the events that were sent so far."""
+        a, took_s = self._accounting, time.monotonic() - self._begun
+        p = a.visible.summary()
+        console.print(
+            f"Total: {self._replay.sent:,} events sent in {took_s:,.0f} s; {a.clean:,} clean, "
+            f"{a.filtered:,} filtered, {a.dead:,} dead, {a.unplaced:,} unplaced, {a.open_now:,} on "
+            f"the way, {a.doubled_now:,} duplicates; raw to visible {_format_ms(p['p50'])} p50, "
+            f"{_format_ms(p['p99'])} p99.",
+            soft_wrap=True,
+        )
 
 
-def describe_total(stack: Stack, replay: Replay, begun: float) -> str:
-    """What became of the events that the replay has sent so far."""
-    a, took_s = stack.accounting, max(time.monotonic() - begun, 0.001)
-    p = a.visible.summary()
-    return (
-        f"Total: {replay.sent:,} events sent in {took_s:,.0f} s; {a.clean:,} clean, "
-        f"{a.filtered:,} filtered, {a.dead:,} dead, {a.unplaced:,} unplaced, {a.open_now:,} on the "
-        f"way, {a.doubled_now:,} duplicates; raw to visible {_format_ms(p['p50'])} p50, "
-        f"{_format_ms(p['p99'])} p99."
-    )
-
-
-async def _print_lines_forever(
-    stack: Stack, replay: Replay | None, sending: asyncio.Task[None] | None, board: Dashboard
-) -> None:
-    begun, told = time.monotonic(), False
+async def _print_lines_forever(stack: Stack, sending: _Sending | None, board: Dashboard) -> None:
     while True:
         await asyncio.sleep(LINE_S)
-        if sending and sending.done():
-            sending.result()
-            if replay is not None and not told and _is_settled(stack, replay):
-                told = True
-                console.print(describe_total(stack, replay, begun), soft_wrap=True)
+        if sending:
+            sending.check()
         a = stack.accounting
         p = a.recent.summary()
         heard = board.figures_at(time.monotonic()).summary

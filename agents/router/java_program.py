@@ -18,12 +18,11 @@ import orjson
 
 from agents.base import log
 from agents.base.errors import InstallError
+from agents.base.files import INSTALL, PROJECT
 from agents.base.token_bucket import TokenBucket
 
-PROJECT = Path(__file__).resolve().parents[2]
 JARS = PROJECT / ".local" / "streams"
 SOURCES = Path(__file__).parent / "streams"
-INSTALL = PROJECT / "agents" / "local" / "servers" / "install.sh"
 MAIN = "geolane.router.Main"
 OUT_OF_MEMORY, LOST = 3, 4
 """Its exit codes if the heap is full, and if the lease is lost."""

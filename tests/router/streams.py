@@ -13,10 +13,11 @@ from io import BytesIO
 
 import pytest
 
+from agents.base.files import PROJECT
 from agents.core.lanes.lane_map import LaneMap
 from agents.core.lanes.records import BadName, Headers
 from agents.kafka.batches import NewRecord
-from agents.router.java_program import JARS, PROJECT
+from agents.router.java_program import JARS
 from agents.router.stage import RouterStage
 from agents.router.streams_config import unprintable_ranges
 from agents.worker.stage import Outbox, Topics

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from agents.router.java_program import PROJECT
+from agents.base.files import PROJECT
 from tests.router.streams import needs_jars
 
 

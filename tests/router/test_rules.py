@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from agents.base.files import PROJECT
 from agents.core.lanes import records
 from agents.router import stage as router_stage
-from agents.router.java_program import PROJECT
 from agents.worker import stage as worker_stage
 
 RULES = PROJECT / "agents/router/streams/src/main/resources/geolane/router/rules.json"

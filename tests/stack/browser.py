@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 from playwright.async_api import Browser, Locator, Page, async_playwright, expect
 
-from agents.local.servers.folder import PROJECT
+from agents.base.files import PROJECT
 
 AXE = PROJECT / ".local" / "axe" / "axe.min.js"
 CHROMIUM = "/usr/bin/chromium"

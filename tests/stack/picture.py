@@ -20,10 +20,11 @@ import msgspec
 from playwright.async_api import Browser, expect
 from rich.console import Console, Group
 
+from agents.base.files import PROJECT
 from agents.core.model.topology import short_name
 from agents.local.demo import flights
 from agents.local.demo.replay import Replay
-from agents.local.servers.folder import PROJECT, RunFolder
+from agents.local.servers.folder import RunFolder
 from agents.local.stack import Stack, StackPlan
 from agents.observe.dashboard.figures import Dashboard
 from agents.observe.dashboard.screen import ScreenLayout, draw_screen

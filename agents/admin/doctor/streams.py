@@ -9,8 +9,9 @@ from agents.admin.doctor.check import Check
 from agents.admin.doctor.judge.roles import Role, Whom
 from agents.admin.doctor.judge.verdict import Verdict, fault, ok
 from agents.base.errors import InstallError
+from agents.base.files import INSTALL
 from agents.core.model.topology import KAFKA_STREAMS
-from agents.router.java_program import INSTALL, JARS, require_installed
+from agents.router.java_program import JARS, require_installed
 from agents.settings import Settings
 
 GROUP = "router"

@@ -36,9 +36,8 @@ from agents.analytics.flink_job import find_last_checkpoint
 from agents.analytics.sql_gateway import SqlGateway
 from agents.base import log, ports
 from agents.base.errors import FlinkError, FlinkUnavailable, InstallError
+from agents.base.files import INSTALL, PROJECT
 from agents.base.unprivileged import find_user, require_reachable
-from agents.local.servers.folder import PROJECT
-from agents.local.servers.install import INSTALL
 from agents.local.servers.java import (
     POLL_S,
     JavaProcess,

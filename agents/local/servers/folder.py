@@ -20,8 +20,8 @@ from pathlib import Path
 from types import TracebackType
 
 from agents.base.errors import InstallError, SettingsError
+from agents.base.files import PROJECT
 
-PROJECT = Path(__file__).resolve().parents[3]
 _ANOTHER = "or name another folder with --folder"
 _LONGEST = 60
 """Bytes of a path that leave room for the name of a unix socket below it (108 bytes, unix(7))."""

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from agents.base.errors import InstallError
+from agents.base.files import INSTALL
 from agents.base.progress import PrintLine
-from agents.local.servers.folder import PROJECT
 from agents.local.servers.java import java_environment
-
-INSTALL = PROJECT / "agents" / "local" / "servers" / "install.sh"
 
 
 async def install_part(part: str, say: PrintLine) -> None:

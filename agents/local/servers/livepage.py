@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agents.base.errors import SettingsError
-from agents.local.servers.folder import PROJECT
+from agents.base.files import PROJECT
 
 LIBRARIES = PROJECT / ".local" / "live"
 OURS = Path(__file__).with_name("live")

@@ -9,7 +9,7 @@ import shutil
 import string
 from pathlib import Path
 
-from agents.local.servers.folder import PROJECT
+from agents.base.files import PROJECT
 
 BROUGHT = PROJECT / ".local" / "converse" / "served"
 OURS = Path(__file__).with_name("web")
