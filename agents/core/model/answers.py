@@ -19,6 +19,8 @@ from agents.core.model.hotspots import HotspotState
 from agents.core.model.messages import Accelerator
 from agents.core.model.places import Place, Precision
 
+LISTED_AT_MOST = 500
+"""Rows of a list without pages, so that an answer fits a stanza."""
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 """Printed as RFC 3339."""
 
@@ -284,18 +286,19 @@ class PredictedFigures(msgspec.Struct, frozen=True):
 
 class WhatIfData(_Data, frozen=True, kw_only=True, tag="whatif"):
     """`whatif`. `question`: the change in words. `before`: without it; `after`: with it, and with
-    the `moves` that follow, of which those of the lanes `moving_anyway` would come without it, too.
-    `waiting`: lanes without room. `stuck`: lanes that should leave their node and fit nowhere.
-    `rtt_basis`: as in `status`. In `moves` `delta_ms` is null for a lane whose plan has no such
-    figure."""
+    the moves that follow: the first 500 of `total_moves`, of which `moving_anyway` would come
+    without it, too. `waiting`: lanes without room, up to 500. `stuck`: lanes that should leave
+    their node and fit nowhere, up to 500. `rtt_basis`: as in `status`. `delta_ms` is null for a
+    lane without an owner, or whose node is lost."""
 
     question: str
     before: PredictedFigures
     after: PredictedFigures
     rtt_basis: str
     lanes: int
+    total_moves: int
+    moving_anyway: int
     moves: tuple[PredictedMove, ...]
-    moving_anyway: tuple[int, ...]
     waiting: tuple[int, ...]
     stuck: tuple[int, ...]
 
@@ -360,7 +363,8 @@ class PlaceData(_Data, frozen=True, kw_only=True, tag="place"):
 
 
 class MapData(_Data, frozen=True, kw_only=True, tag="map"):
-    """`map`: the picture's address and what it shows. `orphans`: lanes without an owner."""
+    """`map`: the picture's address and what it shows, up to 500 sites. `orphans`: lanes without an
+    owner."""
 
     url: str
     at: Moment
@@ -467,8 +471,8 @@ ChangeState = Literal["dry_run", "begun", "requested"]
 class ChangeData(_Data, frozen=True, kw_only=True, tag="change"):
     """What a command that changes something says. `title`: the change in words. `state`: `dry_run`,
     nothing is done yet; `begun`, it was confirmed; `requested`, a second person must confirm it
-    with the id `request`. `lanes`, `nodes`: what it is about. `moves`: the first 500 of the
-    `total_moves` that the dry run predicts."""
+    with the id `request`. `lanes` (up to 500), `nodes`: what it is about. `moves`: the first 500
+    of the `total_moves` that the dry run predicts."""
 
     title: str
     state: ChangeState

@@ -10,7 +10,7 @@ from agents.base.errors import OperatorError
 from agents.base.text import counted
 from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.summary import make_map
-from agents.core.model.answers import Answer, MapData, PlotData, PlotLine
+from agents.core.model.answers import LISTED_AT_MOST, Answer, MapData, PlotData, PlotLine
 from agents.core.model.charts import (
     OF_FLEET,
     OF_LANE,
@@ -93,7 +93,7 @@ def _query_map(c: Context, args: Sequence[str]) -> Result:
         data = MapData(
             url=found.url,
             at=_moment(picture.at_ms),
-            sites=picture.dots,
+            sites=picture.dots[:LISTED_AT_MOST],
             hotspots=picture.rings,
             orphans=_count_orphans(picture),
         )

@@ -14,6 +14,7 @@ from agents.base.errors import OperatorError
 from agents.core.effects import AnswerAdHoc, Effect
 from agents.core.events import AdHoc, AdHocList, QueryFinished
 from agents.core.model.answers import (
+    LISTED_AT_MOST,
     Answer,
     AnswerData,
     ChangeData,
@@ -47,7 +48,6 @@ from agents.core.operators.registry import COMMANDS, run_command
 from agents.core.operators.second_person import CONFIRM, carry_out_dry_run, describe_request
 
 DIALOGS_AT_MOST = 100
-MOVES_AT_MOST = 500  # in the answer to a program
 EACH_AT_MOST = 5  # per person; a new dialog ends the oldest
 
 _UNKNOWN = FormRefusal(
@@ -370,12 +370,12 @@ def make_change_data(dry: Dry, state: ChangeState, request: str | None = None) -
     return ChangeData(
         title=dry.title,
         state=state,
-        lanes=dry.lanes,
+        lanes=dry.lanes[:LISTED_AT_MOST],
         nodes=tuple(short_name(worker) for worker in dry.nodes),
         total_moves=len(dry.moves),
         moves=tuple(
             PredictedMove(m.lane, m.source or None, m.target, round(m.delta_ms, 3))
-            for m in dry.moves[:MOVES_AT_MOST]
+            for m in dry.moves[:LISTED_AT_MOST]
         ),
         request=request,
     )

@@ -17,6 +17,7 @@ from agents.core.fleet.incidents import format_partitions
 from agents.core.fleet.placing import Placing
 from agents.core.fleet.placing_inputs import FleetChange
 from agents.core.model.answers import (
+    LISTED_AT_MOST,
     Answer,
     BusiestNode,
     PredictedFigures,
@@ -153,7 +154,7 @@ def _parse_number(text: str) -> float:
 class _Differences:
     """The differences of `then`, the plan after the change, from `base`, the plan without it. Rows
     of nodes by row of the lane: `here` now, `there` after the change; `moved`: rows of the lanes
-    that would move, of which those `anyway` would move without the change, too."""
+    that would move, of which `anyway` would move without the change, too."""
 
     def __init__(self, base: Scored, then: Scored) -> None:
         self._base, self._then = base, then
@@ -162,7 +163,7 @@ class _Differences:
         moves = (self._there != self._here) & (self._there >= 0)
         self._moved: Ints = np.flatnonzero(moves).astype(np.int32)
         same = self._there[self._moved] == seats_after_plan(base)[self._moved]
-        self._anyway = [*map(self._lane_of, self._moved[same])]
+        self._anyway = int(same.sum())
         self._lost = sorted({*then.plan.waiting, *then.plan.parked})
 
     def _lane_of(self, row: int) -> int:
@@ -184,11 +185,12 @@ class _Differences:
                     _name_node(then, self._there[row]),
                     delta_ms.get(lane),
                 )
-                for row in self._moved
+                for row in self._moved[:LISTED_AT_MOST]
             ),
-            moving_anyway=tuple(self._anyway),
-            waiting=tuple(self._lost),
-            stuck=tuple(then.plan.stuck),
+            total_moves=len(self._moved),
+            moving_anyway=self._anyway,
+            waiting=tuple(self._lost[:LISTED_AT_MOST]),
+            stuck=tuple(then.plan.stuck[:LISTED_AT_MOST]),
         )
 
     def describe(self) -> list[str]:
@@ -213,7 +215,7 @@ class _Differences:
         if not len(moved):
             return ["No lane would move."]
         of = f"{len(moved)} of {len(then.moment.lanes)} lanes would move"
-        own = f", {len(self._anyway)} of them in any case" if self._anyway else ""
+        own = f", {self._anyway} of them in any case" if self._anyway else ""
         return [
             f"{of}{own}: {_name_lanes([*map(self._lane_of, moved)])}.",
             _describe_main_gainer(then, self._there, moved),
