@@ -24,7 +24,7 @@ from agents.core.model.answers import (
     PredictedMove,
     WhatIfData,
 )
-from agents.core.model.plan import PlacementFigures, Scored
+from agents.core.model.plan import PlacementCost, Scored
 from agents.core.model.topology import WorkerKind, short_name
 from agents.core.operators.arguments import find_lane
 from agents.core.operators.explain import describe_network, node_loads_eps, seats_after_plan
@@ -222,7 +222,7 @@ class _Differences:
         ]
 
 
-def _predicted_figures(figures: PlacementFigures, scored: Scored, sits: Ints) -> PredictedFigures:
+def _predicted_figures(figures: PlacementCost, scored: Scored, sits: Ints) -> PredictedFigures:
     busiest = _find_busiest_node(scored, sits)
     return PredictedFigures(
         figures.mean_rtt_ms,
