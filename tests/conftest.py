@@ -13,8 +13,13 @@ from typing import Any
 import pytest
 import structlog
 from blockbuster import BlockBuster, blockbuster_ctx
+from hypothesis import settings as examples
 
 pytest_plugins = ["tests.fixtures.xmpp", "tests.fixtures.kafka", "tests.fixtures.flink"]
+
+# On a busy machine any example may take longer than Hypothesis' 200 ms.
+examples.register_profile("geolane", deadline=None)
+examples.load_profile("geolane")
 
 # The only reasons for which CI may skip a test; everything else is installed by `make test`. The
 # recordings of ../shared/data may not be part of the project.
