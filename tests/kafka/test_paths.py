@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -17,7 +16,7 @@ from agents.kafka import paths
 from agents.kafka.connection import client_kwargs
 from agents.kafka.paths import PathProbes, measure_rtt_ms, open_probe, read_tcp_rtt_ms
 from agents.local.servers.delay_proxy import DelayedLink, DelayProxy
-from tests.fixtures.kafka import KafkaServer
+from tests.fixtures.kafka import KafkaServer, folder_for_servers
 from tests.fixtures.proxied_broker import ProxiedBroker
 from tests.kafka.support import until
 
@@ -58,12 +57,19 @@ def near(true_ms: float) -> Callable[[PathReport], bool]:
     return lambda x: x.probes > 1 and abs(x.rtt_ms - true_ms) <= BUSY_MS / 2
 
 
+@pytest.fixture(scope="module")
+def proxied_broker() -> Iterator[ProxiedBroker]:
+    with folder_for_servers() as folder:
+        broker = ProxiedBroker(folder / "kafka", heap_mb=256)
+        yield broker
+        broker.kill()
+
+
 @pytest_asyncio.fixture
-async def far_broker(server_folder: Path) -> AsyncIterator[ProxiedBroker]:
-    broker = ProxiedBroker(server_folder / "kafka", heap_mb=256)
-    await broker.start(120)
-    yield broker
-    broker.kill()
+async def far_broker(proxied_broker: ProxiedBroker) -> ProxiedBroker:
+    """At work, also where a test before has stopped it."""
+    await proxied_broker.start(120)
+    return proxied_broker
 
 
 @pytest.fixture(autouse=True)
@@ -121,7 +127,7 @@ async def test_the_told_distance_is_the_true_one_and_follows_it(far_broker: Prox
 async def test_a_broker_that_stops_is_forgotten_and_found_again(
     far_broker: ProxiedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(paths, "FORGET_S", 3.0)
+    monkeypatch.setattr(paths, "FORGET_S", 6.0)  # long enough to be seen growing old
     link = DelayedLink("far", far_broker.proxy_port, far_broker.listener_port, 1)
     async with DelayProxy([link]), probing(far_broker.proxied, "events.lanes") as probes:
         await until_reported(probes, lambda x: x.probes == PROBE_WINDOW)

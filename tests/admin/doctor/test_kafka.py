@@ -305,15 +305,22 @@ async def test_a_rack_that_names_no_site_is_told_with_what_to_set(place: Place) 
     assert found["kafka racks"].todo.endswith('racks = ["use1-az4"]')
 
 
-async def test_a_proxy_on_the_way_is_told(server_folder: Path) -> None:
-    broker = ProxiedBroker(server_folder / "kafka", heap_mb=256)
-    link = DelayedLink("far", broker.proxy_port, broker.listener_port, 60)
-    async with DelayProxy([link]):
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def proxied() -> AsyncIterator[ProxiedBroker]:
+    """For tests that are the proxy."""
+    with folder_for_servers() as folder:
+        broker = ProxiedBroker(folder / "kafka", heap_mb=256)
         try:
             await broker.start(120)
-            found = await look(broker.proxied, "kafka round trips", "kafka socket buffers")
+            yield broker
         finally:
             broker.kill()
+
+
+async def test_a_proxy_on_the_way_is_told(proxied: ProxiedBroker) -> None:
+    link = DelayedLink("far", proxied.proxy_port, proxied.listener_port, 60)
+    async with DelayProxy([link]):
+        found = await look(proxied.proxied, "kafka round trips", "kafka socket buffers")
     named(
         found,
         "kafka socket buffers",
@@ -324,35 +331,30 @@ async def test_a_proxy_on_the_way_is_told(server_folder: Path) -> None:
     named(
         found,
         "kafka round trips",
-        f"broker 1 (127.0.0.1:{broker.proxy_port}) answers after 6",
+        f"broker 1 (127.0.0.1:{proxied.proxy_port}) answers after 6",
         "a proxy, load balancer or TLS terminator is between",
         level=Level.OK,
     )
 
 
 async def test_a_broker_that_was_only_busy_is_not_far(
-    server_folder: Path, monkeypatch: pytest.MonkeyPatch
+    proxied: ProxiedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker, looked = ProxiedBroker(server_folder / "kafka", heap_mb=256), asyncio.Event()
+    looked = asyncio.Event()
 
     def note_look(connection: object) -> float | None:
         looked.set()
         return read_tcp_rtt_ms(connection)
 
     monkeypatch.setattr(kafka_check, "read_tcp_rtt_ms", note_look)
-    async with DelayProxy(
-        [DelayedLink("busy", broker.proxy_port, broker.listener_port, 60)]
-    ) as proxy:
-        try:
-            await broker.start(120)
-            looking = asyncio.create_task(
-                look(broker.proxied, "kafka round trips", "kafka socket buffers")
-            )
-            await asyncio.wait_for(looked.wait(), 30)
-            await proxy.change_link("busy", rtt_ms=0)
-            found = await looking
-        finally:
-            broker.kill()
+    link = DelayedLink("busy", proxied.proxy_port, proxied.listener_port, 60)
+    async with DelayProxy([link]) as proxy:
+        looking = asyncio.create_task(
+            look(proxied.proxied, "kafka round trips", "kafka socket buffers")
+        )
+        await asyncio.wait_for(looked.wait(), 30)
+        await proxy.change_link("busy", rtt_ms=0)
+        found = await looking
     named(found, "kafka socket buffers", "no broker is farther", level=Level.OK)
     assert "is between" not in found["kafka round trips"].found
 
@@ -386,17 +388,15 @@ async def _answer_probes(
         there_writer.close()
 
 
-async def test_a_proxy_that_answers_probes_itself_is_a_warning(server_folder: Path) -> None:
-    broker, far = ProxiedBroker(server_folder / "kafka", heap_mb=256), ports.find_free_port()
-    async with DelayProxy([DelayedLink("far", far, broker.listener_port, 60)]):
+async def test_a_proxy_that_answers_probes_itself_is_a_warning(proxied: ProxiedBroker) -> None:
+    far = ports.find_free_port()
+    async with DelayProxy([DelayedLink("far", far, proxied.listener_port, 60)]):
         server = await asyncio.start_server(
-            partial(_answer_probes, far), "127.0.0.1", broker.proxy_port
+            partial(_answer_probes, far), "127.0.0.1", proxied.proxy_port
         )
         try:
-            await broker.start(120)
-            found = await look(broker.proxied, "kafka round trips")
+            found = await look(proxied.proxied, "kafka round trips")
         finally:
-            broker.kill()
             server.close()
     named(
         found,

@@ -15,7 +15,7 @@ async def denying() -> AsyncIterator[Denying]:
     with folder_for_servers() as folder:
         denying = Denying(folder)
         try:
-            await denying.broker.start()
+            await denying.broker.start(120)
             await fill(denying)
             yield denying
         finally:
