@@ -39,7 +39,9 @@ def describe_fleet(
 ) -> Answer:
     """The fleet in a few lines, beginning with the troubles, the worst first."""
     s = summarise_fleet(fleet, placing.inputs.rates, troubles, now, paused=PAUSE in fleet.intents)
-    well = s.nodes_available == s.nodes and s.lanes_assigned == s.lanes and s.routers > 0
+    nodes = [w for w, v in fleet.views.items() if v.spec.kind.planned]
+    settled = all(fleet.statuses[w].takes or _is_drained(fleet, w) for w in nodes)
+    well = settled and s.lanes_assigned == s.lanes and s.routers > 0
     standing = troubles.list_worst_first()
     state: FleetState = (
         "paused" if s.paused else "trouble" if standing else "calm" if well else "working"
@@ -81,6 +83,12 @@ def describe_fleet(
     lines.append(f"Leader epoch {fleet.leader_epoch}.")
     rows = troubles.worst_rows(now).rows
     return Answer("\n".join(lines), _status_data(fleet, placing.last, s, state, rows))
+
+
+def _is_drained(fleet: Fleet, worker: str) -> bool:
+    """Whether it is there, as somebody wants it, without lanes."""
+    status = fleet.statuses[worker]
+    return status.usable and status.drained and not fleet.owned_by(worker)
 
 
 def _describe_lag(fleet: Fleet, s: FleetSummary) -> Iterator[str]:

@@ -27,7 +27,7 @@ from agents.core.model.placement import (
     intent_from_key,
     worker_from_lease_key,
 )
-from agents.core.model.topology import TOPIC_PLACEMENT, Partition, WorkerKind
+from agents.core.model.topology import TOPIC_PLACEMENT, Partition, WorkerKind, short_name
 from agents.kafka.connection import make_committed_reader, stop_client, to_geolane_error
 
 ACTS = 200
@@ -126,7 +126,7 @@ class Follower:
         self.leases[worker] = lease
         if before is None or before.fenced:
             if not lease.fenced:
-                self.acts.append((time.time(), f"{worker} has a lease"))
+                self.acts.append((time.time(), f"{short_name(worker)} has a lease"))
             return
         if lease.fenced or lease.boot != before.boot:
             # A released partition names no worker; one that was taken by a fence still names its
@@ -135,7 +135,7 @@ class Follower:
             self.acts.append(
                 (
                     time.time(),
-                    f"{worker} is fenced"
+                    f"{short_name(worker)} is fenced"
                     + ("" if lease.fenced else ", its new process has a lease"),
                 )
             )
@@ -156,12 +156,12 @@ class Follower:
         ):
             return ""
         if placed.state is State.ORPHAN:
-            return f"{what} taken from {placed.worker}" if placed.worker else ""
+            return f"{what} taken from {short_name(placed.worker)}" if placed.worker else ""
         if placed.state is State.RELEASING:
-            return f"{what} asked back from {placed.worker}"
+            return f"{what} asked back from {short_name(placed.worker)}"
         last = self._last_owner.get(part, "")
         self._last_owner[part] = placed.worker
         if last and last != placed.worker:
             self.moves += 1
-            return f"{what} from {last} to {placed.worker}"
-        return f"{what} to {placed.worker}"
+            return f"{what} from {short_name(last)} to {short_name(placed.worker)}"
+        return f"{what} to {short_name(placed.worker)}"

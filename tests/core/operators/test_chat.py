@@ -253,6 +253,7 @@ def test_a_drain_is_done_when_what_came_meanwhile_has_gone_too(w: World) -> None
     w.fair(40, revive=False)
     assert not fleet.owned_by(victim)
     assert [line for line in w.said if line.startswith("ana: drain") and "done in" in line]
+    assert ask(w, "!status").startswith("Calm: ")  # as the room's subject says
 
 
 def test_a_drain_that_is_taken_back_is_never_told_to_be_done(w: World) -> None:

@@ -91,4 +91,4 @@ def test_the_command_writes_it_and_says_so_where_the_libraries_are_missing(
     monkeypatch.setattr(livepage, "LIBRARIES", tmp_path / "never")
     missing = CliRunner().invoke(main, words)
     assert missing.exit_code == 2
-    assert "install.sh" in missing.output
+    assert "make install" in missing.output
