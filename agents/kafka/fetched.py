@@ -56,7 +56,9 @@ class ListedRecords(PartitionRecords):  # type: ignore[misc]  # aiokafka has no 
         while self._records.has_next():
             batch = self._records.next_batch()
             if self._check_crcs and not batch.validate_crc():
-                raise CorruptRecordException(f"Invalid CRC - {self._tp}")
+                raise CorruptRecordException(
+                    f"Invalid CRC - {self._tp}, before offset {batch.next_offset}"
+                )
             if not self._is_aborted(batch) and not batch.is_control_batch:
                 self._batch, self._first_offset = batch, self.next_fetch_offset
                 return True

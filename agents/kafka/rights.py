@@ -38,7 +38,7 @@ CLIENT = "client"
 """The account that `geolane up` makes for its user's own producers and consumers."""
 FLINK_JOB = "geolane-hotspots"
 """The name of the Flink job that finds hotspots; those of its transactions begin with it."""
-R, W = Operation.READ, Operation.WRITE
+R, W, C = Operation.READ, Operation.WRITE, Operation.DESCRIBE_CONFIGS
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -64,9 +64,9 @@ _TOPICS: dict[WorkerKind, dict[str, tuple[Operation, ...]]] = {
     WorkerKind.ROUTER: {
         TOPIC_RAW: (R,),
         TOPIC_LANEMAP: (R,),
-        TOPIC_LANES: (W,),
-        TOPIC_UNPLACED: (W,),
-        TOPIC_DEAD: (W,),
+        TOPIC_LANES: (W, C),
+        TOPIC_UNPLACED: (W, C),
+        TOPIC_DEAD: (W, C),
     },
     WorkerKind.ANALYTICS: {
         TOPIC_LANES: (R,),

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,15 +22,24 @@ from agents.base.errors import InstallError
 from agents.base.files import INSTALL, PROJECT
 from agents.base.token_bucket import TokenBucket
 
-JARS = PROJECT / ".local" / "streams"
+_BUILT, _COPIED = PROJECT / ".local" / "streams", Path(sys.prefix, "share", "geolane", "streams")
+JARS = _COPIED if _COPIED.exists() and not _BUILT.exists() else _BUILT
+"""Where the program is: in a checkout where it was built, beside an installed geolane where it was
+copied to."""
 SOURCES = Path(__file__).parent / "streams"
+BUILD = (
+    f"sh {INSTALL} streams"
+    if INSTALL.exists()
+    else f"build it in a checkout of this version, and copy its .local/streams to {_COPIED}"
+)
 MAIN = "geolane.router.Main"
-OUT_OF_MEMORY, LOST = 3, 4
-"""Its exit codes if the heap is full, and if the lease is lost."""
+OUT_OF_MEMORY, LOST, REFUSED = 3, 4, 5
+"""Its exit codes if the heap is full, if the lease is lost, and if a topic refuses what it is
+sent."""
 SILENT_S = 15.0
 """It reports each second. One that has not for this long hangs, and is killed."""
-START_S = 60.0
-"""Until its first report: Java takes a few seconds, more on a busy machine."""
+START_S = 120.0
+"""Until its first report: Java takes a few seconds, a minute on a very busy machine."""
 STOP_S = 8.0
 LINE_BYTES = 8 << 20
 LOG_LINES, LOG_LINES_PER_S, LOG_CHARACTERS = 50.0, 5.0, 2000
@@ -45,7 +55,7 @@ def require_installed() -> None:
     if not (JARS / f".complete-{built}").exists() or shutil.which("java") is None:
         raise InstallError(
             f"router.engine is kafka-streams, but java or the program ({JARS}) is missing, or it "
-            f"is of another version; run: sh {INSTALL} streams"
+            f"is of another version. To mend it: {BUILD}"
         )
 
 
@@ -96,7 +106,6 @@ class JavaProgram:
             "java",
             f"-Xmx{self._heap_mb}m",
             "-XX:+UseSerialGC",
-            "-XX:+ExitOnOutOfMemoryError",
             "-XX:-UsePerfData",
             f"-Djava.io.tmpdir={folder}",  # h3 unpacks its library there
             "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",

@@ -30,8 +30,9 @@ from agents.core.model.topology import KAFKA_STREAMS, MAIN, Partition
 from agents.kafka.group_members import remove_members
 from agents.observe.metrics import declared as m
 from agents.observe.metrics.samples import Samples
-from agents.router.java_program import LOST, OUT_OF_MEMORY, JavaProgram
+from agents.router.java_program import LOST, OUT_OF_MEMORY, REFUSED, JavaProgram
 from agents.router.streams_config import StreamsSetup, make_tuning
+from agents.router.unread import UnreadReader
 from agents.worker.arrivals import Arrivals
 from agents.worker.lane import WorkedPartition
 from agents.worker.ownership import Ownership
@@ -39,6 +40,7 @@ from agents.worker.worker_engine import DataPlane
 
 LATE_S = 5.0
 """After this long without a report, people are told."""
+REFUSED_REST_S = 10.0
 STATES = ("CREATED", "REBALANCING", "RUNNING", "PENDING_SHUTDOWN", "NOT_RUNNING", "ERROR")
 _log = log.get_logger("router.streams")
 
@@ -70,8 +72,9 @@ class StreamsEngine(DataPlane):
         self._load_at = time.monotonic()
         self._reported_at = 0.0
         self._protocol = self._member = ""
-        self._failure = ""
+        self._failure = self._held = ""
         self._program = JavaProgram(setup.router.heap_mb, self._take_report)
+        self._unread = UnreadReader(setup.kafka, topic, self._program.send)
 
     # The control side
 
@@ -99,7 +102,9 @@ class StreamsEngine(DataPlane):
         now = time.monotonic()
         over_s, self._load_at = now - self._load_at, now
         silent_s = now - self._reported_at
-        held = f"held: Kafka Streams is silent for {silent_s:.0f} s" if silent_s > LATE_S else ""
+        held = f"held: {self._held}" if self._held else ""
+        if silent_s > LATE_S:
+            held = f"held: Kafka Streams is silent for {silent_s:.0f} s"
         lanes = tuple(part.take_load(over_s, held) for part in self.owned_partitions())
         return lanes, self._arrivals.take_rates(over_s)
 
@@ -130,6 +135,7 @@ class StreamsEngine(DataPlane):
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._own.end_when_ordered())
                 tasks.create_task(self._make_probes().run())
+                tasks.create_task(self._unread.run())
                 await self._own.leased.wait()
                 await self._run_until_drained(tasks)
         except BaseExceptionGroup as group:
@@ -157,6 +163,8 @@ class StreamsEngine(DataPlane):
         if code == OUT_OF_MEMORY:
             why = f"its heap is full: raise router.heap_mb ({self._setup.router.heap_mb} MB)"
         _log.error("java_ended", exit=code, why=why)
+        if code == REFUSED:  # the next boot will probably see the same
+            await asyncio.sleep(REFUSED_REST_S)
         raise LeaseLost(why if code == LOST else f"Kafka Streams has ended: {why}")
 
     async def _wait_for_drain(self, on: bool) -> None:
@@ -183,7 +191,7 @@ class StreamsEngine(DataPlane):
         now_ms = self.clock.now_ms()
         self._reported_at = time.monotonic()
         self._protocol, self._member = report["protocol"], report["member"]
-        self._failure = report["failure"]
+        self._failure, self._held = report["failure"], report["held"]
         if report["state"] != self.state:
             self.state = report["state"]
             _log.info("streams_state", state=self.state.lower(), protocol=self._protocol)
@@ -192,7 +200,9 @@ class StreamsEngine(DataPlane):
         if owned != self._parts.keys():
             _log.info("partitions_shared_out", partitions=sorted(owned))
         self._parts = {n: self._parts.get(n) or self._begin(n) for n in owned}
+        self._unread.want({int(n): offset for n, offset in report["unread"].items()})
         for n, part in self._parts.items():
+            self._note_stop(part, report["stopped"].get(str(n), ""))
             lag = report["lags"].get(str(n), 0)
             part.behind = part.end = lag
             if lag == 0:
@@ -205,6 +215,12 @@ class StreamsEngine(DataPlane):
         part = WorkedPartition(Partition(self._topic, n), 0, 0)
         part.start_at_offset(0, "", time.monotonic())
         return part
+
+    def _note_stop(self, part: WorkedPartition, why: str) -> None:
+        if why and why != part.fault:
+            self.meters.faults += 1
+            _log.error("partition_stopped", partition=part.partition.label, fault=why)
+        part.fault = why
 
     def _count(self, n: int, done: Mapping[str, Any]) -> None:
         took_ms = [float(ms) for ms in done["took_ms"]]

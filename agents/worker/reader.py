@@ -31,7 +31,7 @@ BATCH_BYTES = 8 << 20
 CORRUPT_TIMES = 5
 """The partition stops at this many wrong checksums in a row. Fewer are retried, since the network
 may be the cause."""
-_PARTITION = re.compile(r"partition=([0-9]+)\)")
+_PARTITION = re.compile(r"partition=([0-9]+)\)(?:, before offset ([0-9]+))?")
 _POLL_S = 0.025
 _START_BOUND_S = 10.0
 _STOP_BOUND_S = 3.0
@@ -167,11 +167,14 @@ class Reader:
             n = _PARTITION.search(str(e))
             if n is not None and self._corrupt >= CORRUPT_TIMES:
                 self._corrupt = 0
+                p = Partition(self._topic, int(n[1]))
                 why = (
                     "a record batch has a wrong checksum: the disk it is on, or the network, has "
                     "changed it"
                 )
-                raise Unreadable(Partition(self._topic, int(n[1])), why) from e
+                if n[2]:
+                    why += f" (reset {p.label.removeprefix('lane ')} to={n[2]} goes on behind it)"
+                raise Unreadable(p, why) from e
             raise to_geolane_error(e, "fetch") from e
         except (kafka_errors.KafkaError, OSError) as e:
             raise to_geolane_error(e, "fetch") from e

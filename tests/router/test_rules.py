@@ -7,6 +7,7 @@ from typing import Any
 
 from agents.base.files import PROJECT
 from agents.core.lanes import records
+from agents.kafka import refusals
 from agents.router import stage as router_stage
 from agents.worker import stage as worker_stage
 
@@ -28,6 +29,10 @@ def test_headers() -> None:
 
 def test_reasons() -> None:
     assert _rules()["reasons"] == [x.value for x in records.Reason if x.value not in OF_OTHERS]
+
+
+def test_refusals() -> None:
+    assert _rules()["refusals"] == {str(code): words for code, words in refusals._WORDS.items()}
 
 
 def test_limits() -> None:

@@ -43,6 +43,7 @@ from tests.worker.support import Rig, event, rig, until
 from tests.worker.test_engine import LIMIT
 
 pytestmark = [needs_jars, pytest.mark.stack, pytest.mark.timeout(300)]
+PROTOCOLS = pytest.mark.parametrize("protocol", ["auto", "classic"])
 START_S = 120.0  # Java starts slowly on a busy machine
 
 
@@ -137,7 +138,10 @@ async def test_it_sorts_and_counts_as_the_python_engine_does(kafka_server: Kafka
         assert orjson.loads(found[1]) == {"in": 24, "out": 12, "filtered": 0, "dead": 12}
 
 
-async def test_each_engine_goes_on_where_the_other_has_committed(kafka_server: KafkaServer) -> None:
+@PROTOCOLS
+async def test_each_engine_goes_on_where_the_other_has_committed(
+    kafka_server: KafkaServer, protocol: str
+) -> None:
     async with streams(kafka_server, raw=1) as s:
         r = s.r
         await r.fill(r.topics.raw, 0, [event(i) for i in range(100)])
@@ -147,7 +151,7 @@ async def test_each_engine_goes_on_where_the_other_has_committed(kafka_server: K
         await python.release((0, 1))
         await python.kill()
         await r.fill(r.topics.raw, 0, [event(i) for i in range(100, 200)])
-        w = await s.start()
+        w = await s.start(protocol=protocol)
         await w.until_taken(100)
         await w.stop()
         await r.fill(r.topics.raw, 0, [event(i) for i in range(200, 300)])
@@ -161,7 +165,7 @@ async def test_each_engine_goes_on_where_the_other_has_committed(kafka_server: K
         assert orjson.loads(found[1])["in"] == 300
 
 
-async def _by_partition(r: Rig, topic: str) -> dict[int, list[Out]]:
+async def by_partition(r: Rig, topic: str) -> dict[int, list[Out]]:
     """What is in a topic, in order. Names that are not UTF-8 are as they are shown."""
     found = defaultdict(list)
     for x in await r.read(topic):
@@ -196,7 +200,7 @@ async def test_both_engines_make_the_same_of_the_same_topic(kafka_server: KafkaS
             (r.topics.unplaced, theirs.unplaced),
             (r.topics.dead, theirs.dead),
         ):
-            expected, found = await _by_partition(r, mine), await _by_partition(r, other)
+            expected, found = await by_partition(r, mine), await by_partition(r, other)
             assert found.keys() == expected.keys()
             for n, ours in expected.items():
                 assert len(found[n]) == len(ours)
@@ -243,7 +247,7 @@ async def test_a_program_that_dies_or_hangs_ends_the_boot(
         assert len(sources) == len(set(sources)) == 40
 
 
-@pytest.mark.parametrize("protocol", ["auto", "classic"])
+@PROTOCOLS
 async def test_two_share_the_partitions_and_one_dies(
     kafka_server: KafkaServer, protocol: str
 ) -> None:
@@ -269,10 +273,13 @@ async def test_two_share_the_partitions_and_one_dies(
         assert len(sources) == len(set(sources)) == 400
 
 
-async def test_drain_leaves_the_group_and_resume_ends_the_boot(kafka_server: KafkaServer) -> None:
+@PROTOCOLS
+async def test_drain_leaves_the_group_and_resume_ends_the_boot(
+    kafka_server: KafkaServer, protocol: str
+) -> None:
     async with streams(kafka_server, raw=1) as s:
         await s.r.fill(s.r.topics.raw, 0, [event(i) for i in range(10)])
-        w = await s.start()
+        w = await s.start(protocol=protocol)
         await w.until_taken(10)
         await w.engine.execute_command(DrainCommand(1, w.boot))
         await until(lambda: not (w.engine.pids or w.engine.owned_partitions()), 60)

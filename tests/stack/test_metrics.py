@@ -105,7 +105,7 @@ async def test_the_doctor_finds_nothing_wrong_and_disturbs_nobody(running: Runni
     assert said["counts"]["ok"] >= 46, said
     assert [f for f in said["findings"] if f["level"] not in ("ok", "skipped")] == []
     skipped = {f["name"] for f in said["findings"] if f["level"] == "skipped"}
-    # the last three need a right that no process has: DescribeConfigs on topics
+    # the last three need a right that the coordinator has not: DescribeConfigs on topics
     assert skipped == {"tuning", "pipeline", "keeping", "record sizes", "time stamps"}, said
     assert [f["found"] for f in said["findings"] if f["name"] == "metrics port"] == [
         f"127.0.0.1:{running.first_port} is served by a process of ours"

@@ -236,5 +236,6 @@ async def test_a_batch_that_the_disk_has_changed_stops_its_partition_alone(
         await w.assign((0, 1, 0), (1, 1, 0))
         assert len(await r.read(r.topics.lanes, 20)) == 20
         await until(lambda: "wrong checksum" in w.engine._own.lanes[0].fault)
+        assert "raw 0 to=1 goes on behind it" in w.engine._own.lanes[0].fault
         await r.fill(r.topics.raw, 1, [event(i) for i in range(20)])
         assert len(await r.read(r.topics.lanes, 40)) == 40

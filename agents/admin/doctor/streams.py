@@ -9,14 +9,12 @@ from agents.admin.doctor.check import Check
 from agents.admin.doctor.judge.roles import Role, Whom
 from agents.admin.doctor.judge.verdict import Verdict, fault, ok
 from agents.base.errors import InstallError
-from agents.base.files import INSTALL
 from agents.core.model.topology import KAFKA_STREAMS
-from agents.router.java_program import JARS, require_installed
+from agents.router.java_program import BUILD, JARS, require_installed
 from agents.settings import Settings
 
 GROUP = "router"
 LEAST_JAVA = 17
-BUILD = f"sh {INSTALL} streams"
 
 
 class StreamsCheck:

@@ -280,20 +280,27 @@ class Fleet:
         """Whether we give the partitions of this kind to workers. Not those that Kafka Streams
         shares out, or may still work."""
         return kind != WorkerKind.ROUTER or (
-            self.router_engine == PYTHON
-            and not any(x.engine != PYTHON and not x.fenced for x in self.leases.values())
+            self.router_engine == PYTHON and not self.is_streams_live()
         )
+
+    def is_streams_live(self) -> bool:
+        """Whether Kafka Streams may work raw partitions: a router has a lease for it that is not
+        fenced."""
+        return any(x.engine != PYTHON and not x.fenced for x in self.leases.values())
 
     def may_lease(self, view: View) -> bool:
         """Whether its present boot may have a lease. A router on Kafka Streams works with that
-        alone, so it gets none while it is drained, or while a raw partition has an owner."""
+        alone, so it gets none while it is drained, while a raw partition has an owner, or while the
+        offset of one is being set."""
         if view.spec.kind != WorkerKind.ROUTER or view.engine == self.router_engine == PYTHON:
             return True
         return (
             view.engine == self.router_engine
             and not self.statuses[view.spec.worker].drained
             and all(
-                self.partitions[p].state is State.ORPHAN and not self.writing[p]
+                self.partitions[p].state is State.ORPHAN
+                and not self.writing[p]
+                and p not in self.held
                 for p in self.partitions_of(WorkerKind.ROUTER)
             )
         )

@@ -305,13 +305,17 @@ class News:
         self.troubles.set(kind, "", text, now, Severity.WARNING)
 
     def report_faults(self, worker: str, telemetry: Telemetry, now: float) -> None:
-        """Take a worker's faults: for each partition that is written as its own, whether it has
-        stopped, is held up, or works (again). Faults of other partitions are ignored."""
+        """Take a worker's faults: for each partition that is written as its own, or that Kafka
+        Streams has given to it, whether it has stopped, is held up, or works (again). Faults of
+        other partitions are ignored."""
         name, held = short_name(worker), ""
+        of_streams = set(self.fleet.worked_by_streams(self.fleet.views[worker]))
         for lane in telemetry.lanes:
             p = Partition(lane.topic, lane.n)
             placed = self.fleet.partitions.get(p)
-            if placed is None or (placed.worker, placed.epoch) != (worker, lane.epoch):
+            if placed is None or (
+                (placed.worker, placed.epoch) != (worker, lane.epoch) and p not in of_streams
+            ):
                 continue
             if lane.fault.startswith(ASIDE):
                 others = "" if kind_of(p).optional else " Its other lanes continue."

@@ -170,6 +170,8 @@ class Rewinds:
             s = self.fleet.partitions[p]
             if self.fleet.writing[p] or now < r.not_before:
                 continue
+            if r.phase is _Phase.RELEASING and self._is_at_streams(p):
+                continue  # core/fleet/router_engines.py ends its routers' leases
             if r.phase is _Phase.RELEASING and s.state is State.ORPHAN and s.epoch == r.epoch:
                 # An orphan that still names its owner was fenced, not released. That ends a rewind;
                 # a reset sets the offset anyway, since the owner is fenced.
@@ -191,6 +193,9 @@ class Rewinds:
                 yield from self._begin_query(
                     p, r, _Phase.SHOWING, AwaitCommitted(p, r.target), self._check_shown, now
                 )
+
+    def _is_at_streams(self, p: Partition) -> bool:
+        return WorkerKind.ROUTER.works(p) and self.fleet.is_streams_live()
 
     def _begin_query(
         self,

@@ -4,8 +4,9 @@ Kafka Streams by its own group protocol (docs/router-engines.md).
 The two never work at the same time. A router on Kafka Streams works with its lease alone: it gets
 one when no raw partition has an owner any more. A raw partition is given to a router of the Python
 engine when no lease of a router on Kafka Streams is live any more: it is fenced, and so commits
-nothing. A router whose engine is not that of our settings is told to restart, and gets no lease
-until it has the right one."""
+nothing. While the offset of a raw partition is being set, no router on Kafka Streams has a lease,
+since it would not see the new offset. A router whose engine is not that of our settings is told to
+restart, and gets no lease until it has the right one."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ CHANGED = "routers run on Kafka Streams now"
 
 def advance_engines(fleet: Fleet, placing: Placing, now: Now) -> Iterator[Effect]:
     """Ask the raw partitions back that Kafka Streams is to work, and end the leases of routers
-    whose engine is another than ours and that own nothing."""
+    whose engine is another than ours and that own nothing, and of routers on Kafka Streams while an
+    offset is being set."""
     if fleet.router_engine == KAFKA_STREAMS:
         owned = {
             p: Target("", CHANGED)
@@ -36,13 +38,14 @@ def advance_engines(fleet: Fleet, placing: Placing, now: Now) -> Iterator[Effect
         }
         yield from placing.begin_moves(owned, now.ms)
     writing = {fleet.partitions[p].worker for p in fleet.writing}
+    setting = any(p in fleet.held for p in fleet.partitions_of(WorkerKind.ROUTER))
     for spec in fleet.inventory.workers_of(WorkerKind.ROUTER):
         worker, view = spec.worker, fleet.views[spec.worker]
         lease = fleet.leases.get(worker)
         if (
             lease is not None
             and not lease.fenced
-            and lease.engine != fleet.router_engine
+            and (lease.engine != fleet.router_engine or (setting and lease.engine == KAFKA_STREAMS))
             and not view.fencing
             and now.s >= view.retry_at
             and worker not in writing

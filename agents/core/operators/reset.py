@@ -59,11 +59,6 @@ def _query_reset_offsets(c: Context, args: Sequence[str]) -> Fetch:
     words, keyed = split_keyed_words(ARGUMENTS, args)
     every = [w.lower() for w in words] == [ALL]
     some = tuple(_list_partitions(c.fleet) if every else _parse_partitions(c.fleet, words))
-    if not c.fleet.shares_out(WorkerKind.ROUTER) and any(map(WorkerKind.ROUTER.works, some)):
-        raise OperatorError(
-            "Raw partitions are worked by Kafka Streams, and it would not see a new offset. Drain "
-            "all routers and set router.engine to python; reset the partitions then."
-        )
     to = keyed.get("to", "").lower()
     if to and not every and (tasks := [p.label for p in some if kind_of(p).tasks]):
         raise OperatorError(f"{tasks[0]} has no log to choose an offset of: leave out to=.")
@@ -171,13 +166,16 @@ def _predict_reset(
         )
     return Dry(
         title,
-        "\n".join(_describe_settings(settings, busy)),
+        "\n".join(_describe_settings(settings, busy, streams=c.fleet.is_streams_live())),
         lambda done: _reset_partitions(done, title, settings),
         lanes=tuple(s.partition.n for s in settings if WorkerKind.NODE.works(s.partition)),
     )
 
 
-def _describe_settings(settings: Sequence[Setting], busy: Sequence[Partition]) -> Iterator[str]:
+def _describe_settings(
+    settings: Sequence[Setting], busy: Sequence[Partition], *, streams: bool
+) -> Iterator[str]:
+    """`streams`: whether Kafka Streams works the raw partitions."""
     name = _name_partitions(s.partition for s in settings)
     yield f"Reset {name} (offsets include transaction markers):"
     for s in settings[:SHOWN]:
@@ -187,6 +185,8 @@ def _describe_settings(settings: Sequence[Setting], busy: Sequence[Partition]) -
         yield f"and {len(settings) - SHOWN} more"
     if busy:
         yield f"Not {_name_partitions(busy)}: a step is under way; ask again."
+    if streams and any(WorkerKind.ROUTER.works(s.partition) for s in settings):
+        yield "All routers start again, since Kafka Streams would not see a new offset."
     if settings[1:]:
         lost, again = sum(len(s.lost) for s in settings), sum(s.again for s in settings)
         yield f"In total, up to {lost:,} events are lost and up to {again:,} repeated."

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 
 import pytest
+from aiokafka.client import AIOKafkaClient
 
 from agents import settings
 from agents.admin.doctor.judge.roles import Whom
@@ -31,13 +32,14 @@ from agents.core.model.topology import (
     kind_from_account,
 )
 from agents.kafka import compacted, verification
-from agents.kafka.connection import Link
+from agents.kafka.connection import Link, client_kwargs
 from agents.kafka.dead_letters import DeadLetters
 from agents.kafka.leases import LeaseMaker
 from agents.kafka.markers import OFFSETS, Markers, Open, Reach
 from agents.kafka.offsets import Offsets
 from agents.kafka.placement_log import PlacementLog
 from agents.kafka.producer import LeasedProducer
+from agents.kafka.refusals import read_size_limit
 from agents.kafka.rights import (
     FLINK_JOB,
     OUTPUTS,
@@ -122,6 +124,19 @@ async def _transact(kafka: settings.Kafka, admin: settings.Kafka, account: str, 
         )
     finally:
         await producer.stop()
+    if kind == WorkerKind.ROUTER:
+        await _read_limit(kafka, topic)
+
+
+async def _read_limit(kafka: settings.Kafka, topic: str) -> None:
+    """As a router on Kafka Streams does."""
+    client = AIOKafkaClient(**client_kwargs(kafka))
+    await client.bootstrap()
+    try:
+        if not await read_size_limit(client, topic):
+            raise KafkaError(f"lacks a right on Topic {topic}")
+    finally:
+        await client.close()
 
 
 async def _replay(kafka: settings.Kafka) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import pytest
 
+from agents.core import events as ev
 from agents.core.effects import Send
+from agents.core.fleet.rewinds import ReadCommitted, Standing
 from agents.core.fleet.troubles import TroubleKind
 from agents.core.model.answers import NodeData
 from agents.core.model.messages import AssignCommand, LaneLoad, LeaseCommand, Telemetry
@@ -13,6 +15,7 @@ from agents.core.model.placement import Intent, State, drain_intent
 from agents.core.model.topology import KAFKA_STREAMS, PYTHON, WorkerKind, WorkerSpec
 from agents.core.operators import tables
 from agents.core.operators.details import describe_node
+from tests.core.operators.test_reset import ANA, ask, confirm, found, go_on
 from tests.core.world import World
 
 RAW = WorkerKind.ROUTER.partition(0)
@@ -139,6 +142,46 @@ def test_a_drained_router_on_kafka_streams_gets_no_lease_after_a_restart() -> No
     w.lead()
     _settle(w)
     assert _gets_lease(w)
+
+
+def test_an_offset_is_set_while_no_router_on_kafka_streams_has_a_lease() -> None:
+    w = _world(KAFKA_STREAMS)
+    w.tell(ev.AffiliationsRead({ANA: "owner"}))
+    ask(w, "reset raw 0 to=10")
+    dry = found(w, {RAW: Standing(0, 90, 5)})
+    assert "raw 0: 5 -> 10; events 5 to 9 are lost" in dry
+    assert "All routers start again" in dry
+    confirm(w, dry)
+    assert not w.errands, "nothing is read or set before the leases have ended"
+    go_on(w)
+    assert w.leases[ROUTER].fenced
+    w.start(ROUTER)  # its supervisor starts it again
+    _settle(w, 3)
+    assert not _gets_lease(w)
+    assert isinstance(w.errands[0].what, ReadCommitted)
+    found(w, (5, "{}"))
+    go_on(w)
+    assert w.committed[RAW] == 10
+    assert not _gets_lease(w)
+    found(w)  # it shows
+    _settle(w)
+    assert _gets_lease(w)
+    assert w.partitions[RAW].state is State.ORPHAN
+
+
+def test_a_partition_that_has_stopped_at_kafka_streams_is_told() -> None:
+    w = _world(KAFKA_STREAMS)
+    boot = w.procs[ROUTER].boot
+    for seq, fault in ((10_000, "a wrong checksum"), (10_001, "")):
+        load = LaneLoad(RAW.topic, 0, 0, 0.0, 3, 1.0, 2.0, fault)
+        telemetry = Telemetry(boot, seq, "", 0.1, 40.0, lanes=(load,))
+        w.core.fleet.note_telemetry(ROUTER, telemetry, 0.0)
+        w.core.news.report_faults(ROUTER, telemetry, 0.0)
+        told = [t.text for t in w.core.news.troubles.list_worst_first()]
+        if fault:
+            assert "raw 0 has stopped on router-1: a wrong checksum." in told
+    w.core.news.report_faults(ROUTER, telemetry, 1000.0)
+    assert not w.core.news.troubles.is_set(TroubleKind.LANE_STOPPED, RAW.key)
 
 
 def test_people_see_what_kafka_streams_has_shared_out() -> None:

@@ -17,7 +17,9 @@ import java.util.HashMap;
 import java.util.Map;
 import java.util.Properties;
 import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
 import java.util.stream.Stream;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.consumer.ConsumerConfig;
@@ -37,27 +39,35 @@ import org.apache.kafka.streams.errors.StreamsUncaughtExceptionHandler.StreamThr
  */
 public final class Main {
   static final int FAILED = 1;
-  /** The lease is lost. (3 is Java's own, when it is out of memory.) */
+  /** The heap is full. */
+  static final int FULL = 3;
+  /** The lease is lost. */
   static final int LOST = 4;
+  /** A topic does not take what it is sent. */
+  static final int REFUSED = 5;
   private static final String CLASSIC = "classic";
   private static final ObjectMapper JSON = new ObjectMapper();
   private static final Duration CLOSE = Duration.ofSeconds(8);
   private static final Duration ALONE = Duration.ofSeconds(3);
-  private static final long FEATURES_S = 10;
+  private static final long FEATURES_S = 30;
+  private static final long LIMITS_S = 60;
 
   private final Config config;
   private final PrintStream out;
   private final CountDownLatch stopped = new CountDownLatch(1);
   private final Admin admin;
   private final Clients clients;
+  private final TopicLimits limits;
   private final KafkaStreams streams;
   private final String protocol;
   private volatile Config.Tuning tuning;
   private volatile String failure = "";
   private volatile boolean lost;
+  private volatile boolean full;
+  private volatile boolean refused;
   private volatile boolean alone;
 
-  private Main(Config config, PrintStream out) {
+  private Main(Config config, PrintStream out) throws InterruptedException {
     this.config = config;
     this.out = out;
     tuning = config.tuning();
@@ -65,10 +75,15 @@ public final class Main {
     protocol = chooseProtocol();
     clients = new Clients(config.lease(), config.topics().raw());
     CommittedCounts counts = new CommittedCounts(admin, config.group());
-    streams = new KafkaStreams(Sorting.topology(config, counts::read, () -> tuning), properties(), clients);
+    limits = new TopicLimits(admin, config.topics().lanes(), config.topics().unplaced(), config.topics().dead());
+    limits.read();
+    streams = new KafkaStreams(Sorting.topology(config, counts::read, () -> tuning, limits), properties(), clients);
     streams.setUncaughtExceptionHandler(error -> {
-      failure = describe(error);
-      lost = isLost(error);
+      String refusal = Refused.find(error).isEmpty() ? clients.refusal() : Refused.find(error);
+      refused = !refusal.isEmpty();
+      failure = refused ? refusal : describe(error);
+      lost = has(error, Lease.Lost.class);
+      full = has(error, OutOfMemoryError.class);
       stopped.countDown();
       return StreamThreadExceptionResponse.SHUTDOWN_CLIENT;
     });
@@ -89,17 +104,32 @@ public final class Main {
 
   private int run() throws InterruptedException {
     streams.start();
-    while (!stopped.await(1, TimeUnit.SECONDS)) report();
+    Thread reader = new Thread(this::readLimits, "limits");
+    reader.setDaemon(true);
+    reader.start();
+    while (!stopped.await(1, TimeUnit.SECONDS)) {
+      report();
+      if (clients.hasProducerDied()) System.exit(FULL); // its thread ends by an error alone
+    }
     streams.close(CloseOptions.timeout(CLOSE).withGroupMembershipOperation(CloseOptions.GroupMembershipOperation.LEAVE_GROUP));
     report();
     if (alone) deleteFolder();
-    return failure.isEmpty() ? 0 : lost ? LOST : FAILED;
+    return failure.isEmpty() ? 0 : lost ? LOST : full ? FULL : refused ? REFUSED : FAILED;
+  }
+
+  private void readLimits() {
+    try {
+      while (!stopped.await(LIMITS_S, TimeUnit.SECONDS)) limits.read();
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+    }
   }
 
   private void readCommands(BufferedReader in) {
     try {
       for (String line = in.readLine(); line != null; line = in.readLine()) {
         JsonNode command = JSON.readTree(line);
+        if (command.has("read")) Unread.answer(config.topics().raw(), command.get("read"));
         if (command.has("tuning")) tuning = JSON.treeToValue(command.get("tuning"), Config.Tuning.class);
         if (command.path("stop").asBoolean()) stopped.countDown();
       }
@@ -118,15 +148,15 @@ public final class Main {
   }
 
   /** Kafka Streams' own group protocol (KIP-1071) where the brokers have it, otherwise that of consumers. */
-  private String chooseProtocol() {
+  private String chooseProtocol() throws InterruptedException {
     if (config.protocol().equals(CLASSIC)) return CLASSIC;
     try {
       var features = admin.describeFeatures().featureMetadata().get(FEATURES_S, TimeUnit.SECONDS).finalizedFeatures();
       var version = features.get("streams.version");
       return version != null && version.maxVersionLevel() >= 1 ? "streams" : CLASSIC;
-    } catch (Exception e) {
-      System.err.println("features: " + e);
-      return CLASSIC;
+    } catch (ExecutionException | TimeoutException e) {
+      // To guess wrong would end the members that are there.
+      throw new IllegalStateException("the brokers' features are not known: " + e, e);
     }
   }
 
@@ -145,6 +175,7 @@ public final class Main {
     p.put(StreamsConfig.ENABLE_METRICS_PUSH_CONFIG, false);
     p.put(StreamsConfig.PROCESSING_EXCEPTION_HANDLER_GLOBAL_ENABLED_CONFIG, true);
     p.put(StreamsConfig.BUFFERED_RECORDS_PER_PARTITION_CONFIG, 5000);
+    p.put(StreamsConfig.InternalConfig.INTERNAL_CONSUMER_WRAPPER, PatientConsumer.class);
     if (protocol.equals(CLASSIC)) {
       p.put(StreamsConfig.mainConsumerPrefix(ConsumerConfig.SESSION_TIMEOUT_MS_CONFIG), config.sessionMs());
       p.put(StreamsConfig.mainConsumerPrefix(ConsumerConfig.HEARTBEAT_INTERVAL_MS_CONFIG), config.sessionMs() / 3);
@@ -153,7 +184,9 @@ public final class Main {
     p.put(StreamsConfig.mainConsumerPrefix(ConsumerConfig.FETCH_MAX_BYTES_CONFIG), config.maxRequestBytes());
     p.put(StreamsConfig.producerPrefix(ProducerConfig.TRANSACTION_TIMEOUT_CONFIG), config.transactionTimeoutMs());
     p.put(StreamsConfig.producerPrefix(ProducerConfig.MAX_REQUEST_SIZE_CONFIG), config.maxRequestBytes());
-    p.put(StreamsConfig.producerPrefix(ProducerConfig.BATCH_SIZE_CONFIG), 256 << 10);
+    p.put(StreamsConfig.producerPrefix(ProducerConfig.BATCH_SIZE_CONFIG), Math.min(256 << 10, limits.smallest()));
+    // The thread works nothing else while it waits for a topic, and its transaction stays open.
+    p.put(StreamsConfig.producerPrefix(ProducerConfig.MAX_BLOCK_MS_CONFIG), config.transactionTimeoutMs() / 2);
     p.put(StreamsConfig.producerPrefix(ProducerConfig.LINGER_MS_CONFIG), 5);
     return p;
   }
@@ -161,7 +194,7 @@ public final class Main {
   private void report() {
     ObjectNode report = JSON.createObjectNode();
     report.put("state", streams.state().name()).put("protocol", protocol).put("failure", failure);
-    report.put("member", clients.member());
+    report.put("member", clients.member()).put("held", clients.held());
     ArrayNode threads = report.putArray("threads");
     for (ThreadMetadata thread : streams.metadataForLocalThreads()) {
       ObjectNode one = threads.addObject().put("name", thread.threadName()).put("state", thread.threadState());
@@ -176,6 +209,7 @@ public final class Main {
         lags.put(name.tags().get("partition"), Math.max(0, lag.longValue()));
       }
     }
+    Unread.report(report);
     Progress.report(report);
     out.println(report);
     out.flush();
@@ -190,12 +224,12 @@ public final class Main {
     }
   }
 
-  private static boolean isLost(Throwable error) {
-    for (Throwable cause = error; cause != null; cause = cause.getCause()) if (cause instanceof Lease.Lost) return true;
+  private static boolean has(Throwable error, Class<? extends Throwable> kind) {
+    for (Throwable cause = error; cause != null; cause = cause.getCause()) if (kind.isInstance(cause)) return true;
     return false;
   }
 
-  private static String describe(Throwable error) {
+  static String describe(Throwable error) {
     Throwable root = error;
     while (root.getCause() != null && root.getCause() != root) root = root.getCause();
     return error == root ? error.toString() : error + "; caused by " + root;

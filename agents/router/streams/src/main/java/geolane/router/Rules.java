@@ -87,6 +87,11 @@ final class Rules {
     throw new IllegalStateException("rules.json has no reason " + name);
   }
 
+  /** Why a topic refuses what it is sent, by Kafka's error code; null if the error is not a refusal. */
+  static String refusal(short code) {
+    return ALL.required("refusals").path(Short.toString(code)).textValue();
+  }
+
   private static long limit(String name) {
     return ALL.required("limits").required(name).asLong();
   }

@@ -5,6 +5,7 @@ import geolane.router.Sorter.Sorted;
 import java.time.Duration;
 import java.util.function.Function;
 import java.util.function.Supplier;
+import java.util.function.ToIntFunction;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.header.Headers;
 import org.apache.kafka.common.header.internals.RecordHeaders;
@@ -23,14 +24,18 @@ final class SortProcessor implements Processor<byte[], RawValue, byte[], Sorted>
   private final Config config;
   private final Function<TopicPartition, Progress.Counts> committed;
   private final Supplier<Config.Tuning> tuning;
+  private final ToIntFunction<String> batchBytes;
   private ProcessorContext<byte[], Sorted> context;
   private Sorter sorter;
 
-  /** `committed`: the running counts of a partition so far. */
-  SortProcessor(Config config, Function<TopicPartition, Progress.Counts> committed, Supplier<Config.Tuning> tuning) {
+  /** `committed`: the running counts of a partition so far. `batchBytes`: the largest record batch that a topic takes. */
+  SortProcessor(
+      Config config, Function<TopicPartition, Progress.Counts> committed, Supplier<Config.Tuning> tuning,
+      ToIntFunction<String> batchBytes) {
     this.config = config;
     this.committed = committed;
     this.tuning = tuning;
+    this.batchBytes = batchBytes;
   }
 
   @Override
@@ -47,23 +52,22 @@ final class SortProcessor implements Processor<byte[], RawValue, byte[], Sorted>
     ValueAndTimestamp<byte[]> map = maps.get(Integer.toString(config.mapVersion()));
     if (map == null) throw new IllegalStateException("the topic lanemap has no version " + config.mapVersion());
     Sorter.Limits limits =
-        new Sorter.Limits(config.maxEventBytes(), config.futureLimitMs(), config.unplacedPartitions());
-    return new Sorter(new LaneMap(map.value()), limits, config.topics().dead(), new Unprintable(config.unprintable()));
+        new Sorter.Limits(config.maxEventBytes(), config.futureLimitMs(), config.unplacedPartitions(), batchBytes);
+    return new Sorter(new LaneMap(map.value()), limits, config.topics(), new Unprintable(config.unprintable()));
   }
 
   @Override
   public void process(Record<byte[], RawValue> record) {
     if (sorter == null) sorter = makeSorter();
     RecordMetadata at = context.recordMetadata().orElseThrow();
-    long rawMs = record.timestamp();
-    Sorted sorted =
-        sorter.sort(at.topic(), at.partition(), at.offset(), rawMs, record.key(), record.value().bytes(), record.value().headers());
+    RawValue raw = record.value();
+    Sorted sorted = raw.unread != null
+        ? sorter.rejectUnread(at.topic(), at.partition(), at.offset(), raw.ms, raw.unread)
+        : sorter.sort(at.topic(), at.partition(), at.offset(), raw.ms, record.key(), raw.bytes, raw.headers);
     Headers headers = new RecordHeaders();
-    for (Sorter.Header header : sorted.headers()) {
-      headers.add(header.shown() != null ? header.shown() : header.name(), header.content());
-    }
+    for (Sorter.Header header : sorted.headers()) headers.add(header.sent());
     context.forward(new Record<>(sorted.key(), sorted, record.timestamp(), headers), sorted.target().name());
-    ThreadWork.mine().count(at.partition(), sorted, rawMs);
+    ThreadWork.mine().count(at.partition(), sorted, raw.ms);
     commitIfDue();
   }
 

@@ -7,7 +7,11 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
+import java.util.function.ToIntFunction;
 import java.util.regex.Pattern;
+import org.apache.kafka.common.header.internals.RecordHeader;
+import org.apache.kafka.common.record.internal.DefaultRecord;
+import org.apache.kafka.common.record.internal.DefaultRecordBatch;
 
 /**
  * Sends each raw record to exactly one of its lane, the unplaced and the dead letters, byte for byte as `RouterStage` in
@@ -29,13 +33,18 @@ final class Sorter {
     Header(String name, String content) {
       this(name, content.getBytes(StandardCharsets.UTF_8), null);
     }
+
+    /** As Kafka's client can write it. */
+    RecordHeader sent() {
+      return new RecordHeader(shown != null ? shown : name, content);
+    }
   }
 
   /** `partition`: of the target's topic. */
   record Sorted(Target target, int partition, byte[] key, byte[] value, List<Header> headers) {}
 
-  /** `unplacedPartitions`: of events.unplaced. */
-  record Limits(int maxBytes, long futureLimitMs, int unplacedPartitions) {}
+  /** `unplacedPartitions`: of events.unplaced. `batchBytes`: the largest record batch that a topic takes. */
+  record Limits(int maxBytes, long futureLimitMs, int unplacedPartitions, ToIntFunction<String> batchBytes) {}
 
   private static final Pattern SOURCE =
       Pattern.compile("[A-Za-z0-9._-]{1," + Rules.SOURCE_CHARACTERS + "}/[0-9]{1,9}/[0-9]{1,19}");
@@ -45,14 +54,14 @@ final class Sorter {
 
   private final LaneMap map;
   private final Limits limits;
-  private final String deadTopic;
+  private final Config.Topics topics;
   private final Unprintable unprintable;
   private final byte[] version;
 
-  Sorter(LaneMap map, Limits limits, String deadTopic, Unprintable unprintable) {
+  Sorter(LaneMap map, Limits limits, Config.Topics topics, Unprintable unprintable) {
     this.map = map;
     this.limits = limits;
-    this.deadTopic = deadTopic;
+    this.topics = topics;
     this.unprintable = unprintable;
     version = Integer.toString(map.version).getBytes(StandardCharsets.US_ASCII);
   }
@@ -70,6 +79,12 @@ final class Sorter {
         return deadLetter(src, rawMs, key, value, theirs, Rules.TOO_LARGE, detail);
       }
     }
+    Sorted sorted = place(event, src, rawMs, key, value, theirs);
+    String refusal = explainRefusal(sorted.target == Target.LANES ? topics.lanes() : topics.unplaced(), sorted.key, value, sorted.headers);
+    return refusal.isEmpty() ? sorted : deadLetter(src, rawMs, key, value, theirs, Rules.TOO_LARGE, refusal);
+  }
+
+  private Sorted place(Event event, Header src, long rawMs, byte[] key, byte[] value, List<Header> theirs) {
     List<Header> out = new ArrayList<>(5 + theirs.size());
     out.add(src);
     out.add(new Header(Rules.RAW_MS, Long.toString(rawMs)));
@@ -87,6 +102,12 @@ final class Sorter {
     out.add(new Header(Rules.MAP, version));
     out.addAll(theirs);
     return new Sorted(Target.LANES, cell.laneOf(laneKey), laneKey, value, out);
+  }
+
+  /** The dead letter of a record that nobody can read, and why. */
+  Sorted rejectUnread(String topic, int partition, long offset, long rawMs, String why) {
+    Header src = new Header(Rules.SRC, source(topic, partition, offset, List.of()));
+    return deadLetter(src, rawMs, null, null, List.of(), Rules.UNREADABLE, why);
   }
 
   private Event findBadHeader(List<Header> headers) {
@@ -147,16 +168,37 @@ final class Sorter {
     kept.addAll(theirs);
     long large = recordSize(key, value, kept);
     kept.removeIf(header -> header.shown == null && (header.name.equals(Rules.REASON) || header.name.equals(Rules.DETAIL)));
-    if (large > Rules.DEAD_BYTES) {
-      detail = "left out here, " + String.format(Locale.ROOT, "%,d", large) + " bytes being more than " + deadTopic + " takes: " + detail;
+    if (large > Rules.DEAD_BYTES || !explainRefusal(topics.dead(), key, value, withReason(kept, reason, detail)).isEmpty()) {
+      detail = "left out here, " + thousands(large) + " bytes being more than " + topics.dead() + " takes: " + detail;
       if (key != null && key.length > Rules.DETAIL_CHARACTERS) key = null;
       if (key != null && key.length == 0) key = null;
       value = null;
       kept.removeIf(header -> header.shown != null || !Rules.OURS.contains(header.name) || header.name.equals(Rules.DIED));
     }
-    kept.add(new Header(Rules.REASON, reason));
-    kept.add(new Header(Rules.DETAIL, PyText.firstCharacters(detail, Rules.DETAIL_CHARACTERS)));
-    return new Sorted(Target.DEAD, 0, key, value, kept);
+    return new Sorted(Target.DEAD, 0, key, value, withReason(kept, reason, detail));
+  }
+
+  private static List<Header> withReason(List<Header> kept, String reason, String detail) {
+    List<Header> headers = new ArrayList<>(kept);
+    headers.add(new Header(Rules.REASON, reason));
+    headers.add(new Header(Rules.DETAIL, PyText.firstCharacters(detail, Rules.DETAIL_CHARACTERS)));
+    return headers;
+  }
+
+  /** Why the topic would refuse this record; empty if it takes it, or if that is not known. */
+  private String explainRefusal(String topic, byte[] key, byte[] value, List<Header> headers) {
+    int limit = limits.batchBytes.applyAsInt(topic);
+    if (recordSize(key, value, headers) <= limit) return "";
+    int size = DefaultRecordBatch.RECORD_BATCH_OVERHEAD
+        + DefaultRecord.sizeInBytes(
+            0, 0, key == null ? -1 : key.length, value == null ? -1 : value.length,
+            headers.stream().map(Header::sent).toArray(org.apache.kafka.common.header.Header[]::new));
+    if (size <= limit) return "";
+    return thousands(size) + " bytes for " + topic + ", which takes " + thousands(limit) + " (max.message.bytes)";
+  }
+
+  private static String thousands(long number) {
+    return String.format(Locale.ROOT, "%,d", number);
   }
 
   /** An upper bound of a record's size, as `record_size` in agents/worker/stage.py. */

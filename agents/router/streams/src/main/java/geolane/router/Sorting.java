@@ -6,7 +6,9 @@ import java.util.Optional;
 import java.util.Set;
 import java.util.function.Function;
 import java.util.function.Supplier;
+import java.util.function.ToIntFunction;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.protocol.Errors;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
 import org.apache.kafka.common.serialization.Serdes;
@@ -28,7 +30,8 @@ final class Sorting {
   private Sorting() {}
 
   static Topology topology(
-      Config config, Function<TopicPartition, Progress.Counts> committed, Supplier<Config.Tuning> tuning) {
+      Config config, Function<TopicPartition, Progress.Counts> committed, Supplier<Config.Tuning> tuning,
+      ToIntFunction<String> batchBytes) {
     StreamsBuilder builder = new StreamsBuilder();
     builder.globalTable(
         config.topics().lanemap(),
@@ -36,10 +39,15 @@ final class Sorting {
         Materialized.as(Stores.inMemoryKeyValueStore(MAPS)));
     Topology topology = builder.build();
     topology.addSource(
-        AutoOffsetReset.earliest(), RAW, new ByteArrayDeserializer(), RawValue.deserializer(), config.topics().raw());
-    topology.addProcessor(SORT, () -> new SortProcessor(config, committed, tuning), RAW);
+        AutoOffsetReset.earliest(), RAW, RawValue.timestamps(), new ByteArrayDeserializer(), RawValue.deserializer(),
+        config.topics().raw());
+    topology.addProcessor(SORT, () -> new SortProcessor(config, committed, tuning, batchBytes), RAW);
     // The lane is the partition, and so for the others: the sorter has chosen it.
-    StreamPartitioner<byte[], Sorted> chosen = (topic, key, value, count) -> Optional.of(Set.of(value.partition()));
+    StreamPartitioner<byte[], Sorted> chosen = (topic, key, value, count) -> {
+      // Kafka's client would wait for such a partition for a minute, and with it all others.
+      if (value.partition() >= count) throw new Refused(topic, value.partition(), Errors.UNKNOWN_TOPIC_OR_PARTITION);
+      return Optional.of(Set.of(value.partition()));
+    };
     Serializer<Sorted> values = (topic, sorted) -> sorted.value();
     addSink(topology, Target.LANES, config.topics().lanes(), values, chosen);
     addSink(topology, Target.UNPLACED, config.topics().unplaced(), values, chosen);

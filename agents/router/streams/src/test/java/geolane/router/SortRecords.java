@@ -30,8 +30,9 @@ public final class SortRecords {
     Sorter sorter = new Sorter(
         new LaneMap(config.get("map").asText().getBytes(StandardCharsets.UTF_8)),
         new Sorter.Limits(
-            config.get("max_bytes").asInt(), config.get("future_limit_ms").asLong(), config.get("unplaced_partitions").asInt()),
-        config.get("dead").asText(),
+            config.get("max_bytes").asInt(), config.get("future_limit_ms").asLong(), config.get("unplaced_partitions").asInt(),
+            name -> TopicLimits.UNKNOWN),
+        new Config.Topics("", "", "", "", config.get("dead").asText()),
         new Unprintable(unprintable));
     String topic = config.get("topic").asText();
     while (in.read() == 1) {

@@ -31,6 +31,8 @@ class SortingTest {
       "{\"version\":7,\"resolution\":4,\"lanes\":1,\"cells\":{},\"rate_eps\":[1.0],\"centroid\":[[0.0,0.0]]}";
   private static final byte[] GOOD = bytes("{\"id\":\"e1\",\"ts\":978964500000,\"origin\":{\"lat\":41.9,\"lon\":-87.9}}");
 
+  private final Map<String, Integer> batchBytes = new HashMap<>();
+
   @TempDir Path folder;
 
   @Test
@@ -120,9 +122,13 @@ class SortingTest {
     properties.put(StreamsConfig.BOOTSTRAP_SERVERS_CONFIG, "nowhere:1");
     properties.put(StreamsConfig.STATE_DIR_CONFIG, folder.toString());
     TopologyTestDriver driver =
-        new TopologyTestDriver(Sorting.topology(config, partition -> Counts.NONE, () -> tuning), properties);
+        new TopologyTestDriver(Sorting.topology(config, partition -> Counts.NONE, () -> tuning, this::batchBytes), properties);
     driver.createInputTopic("lanemap", new StringSerializer(), new ByteArraySerializer()).pipeInput("7", bytes(MAP));
     return driver;
+  }
+
+  private int batchBytes(String topic) {
+    return batchBytes.getOrDefault(topic, TopicLimits.UNKNOWN);
   }
 
   private static void pipe(TopologyTestDriver driver, byte[] key, byte[] value, Headers headers) {
