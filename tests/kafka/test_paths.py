@@ -137,7 +137,7 @@ async def test_a_broker_that_stops_is_forgotten_and_found_again(
         async def forgotten() -> bool:
             return probes.reports() == ()
 
-        await until(forgotten)
+        await until(forgotten, 20)
         await far_broker.start(120)
         await until_reported(probes, lambda x: x.probes >= 2)
 
