@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 
-from agents.base.errors import CommandRefused
+from agents.base.errors import CommandRefused, NotConnected
 from agents.core.model.feeds import FLEET, FleetSummary, TroubleRow
 from agents.core.model.forms import TEXT, FormReply, Status
 from agents.xmpp.operator_client import OperatorClient
@@ -26,7 +26,7 @@ async def step(
     action: str = "execute",
     fields: Mapping[str, str] | None = None,
 ) -> FormReply:
-    """One step, again while the leader says to wait."""
+    """One step, again while the leader says to wait, or the next one only begins to lead."""
     async with asyncio.timeout(30):
         while True:
             try:
@@ -34,7 +34,9 @@ async def step(
             except CommandRefused as e:
                 if e.condition != "resource-constraint":
                     raise
-                await asyncio.sleep(0.3)
+            except NotConnected:
+                pass
+            await asyncio.sleep(0.3)
 
 
 async def confirmed(person: OperatorClient, command: str, **fields: str) -> FormReply:
