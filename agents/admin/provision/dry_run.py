@@ -87,7 +87,9 @@ async def _xmpp_commands(asked: ProvisionOptions) -> list[str]:
         "",
         "# On the XMPP server, as root or the user ejabberd. What exists already is refused, "
         "which does no harm.",
-        "# Since ejabberd 24.02 write `ejabberdctl --version 0`.",
+        "# Since ejabberd 24.02 write `ejabberdctl --version 0`. It takes passwords only as "
+        "arguments, so they are",
+        "# seen in the list of processes while it runs.",
         'ctl() { ejabberdctl "$@" || echo "refused: $1 $2" >&2; }',
         *recorder.lines,
         "# Only one of the two works: the first up to ejabberd 23.01, the second since 23.04.",
@@ -103,8 +105,7 @@ def _kafka_commands(asked: ProvisionOptions) -> list[str]:
         "",
         "# On a machine with Kafka's scripts; admin.properties has the security.protocol, "
         "sasl.jaas.config and so on of an",
-        "# account with the rights. The passwords below are in that command's arguments while it "
-        "runs.",
+        "# account with the rights.",
         f"to='--bootstrap-server {kafka.bootstrap} --command-config admin.properties'",
     ]
     for topic in fleet_topics(coordinator.lanes, coordinator.raw_partitions, kafka.topics):
@@ -141,6 +142,7 @@ def _account_function(mechanism: str) -> list[str]:
         "    fi",
         '    openssl rand -base64 33 > "$2"',
         "  fi",
-        f'  kafka-configs.sh $to --alter $user --add-config "{mechanism}=[password=$(cat "$2")]"',
+        f'  echo "{mechanism}=password=$(cat "$2")" |',
+        "    kafka-configs.sh $to --alter $user --add-config-file /dev/stdin",
         "}",
     ]

@@ -28,6 +28,9 @@ SUBJECT_AFTER_S = 5.0  # a new subject must have held for this long
 # A lane must have no fault for this long: its next owner may find the same one
 # (ownership.MISSING_AFTER_S).
 WELL_AGAIN_S = 12.0
+# Kafka that was away for less than BRIEF_S is told to be back once it has answered for STEADY_S:
+# on a busy machine it may fall silent for a second again and again.
+BRIEF_S, STEADY_S = 5.0, 30.0
 HELD = "held: "  # begins a worker's fault that concerns all its lanes alike
 SUBJECT_TEXT = 60
 PENDING_LINES, LINES, CHARACTERS = 50, 8, 600
@@ -198,11 +201,10 @@ class News:
 
     def report_kafka_up(self, now: float) -> None:
         if self.kafka_down_at is not None:
-            ended = (
-                f"Kafka is back after {format_took(now - self.kafka_down_at)}. No worker was "
-                "fenced meanwhile."
-            )
-            self.troubles.clear(TroubleKind.KAFKA_AWAY, "", now, ended)
+            away_s = now - self.kafka_down_at
+            ended = f"Kafka is back after {format_took(away_s)}. No worker was fenced meanwhile."
+            holds_s = STEADY_S if away_s < BRIEF_S else 0.0
+            self.troubles.clear(TroubleKind.KAFKA_AWAY, "", now, ended, holds_s=holds_s)
         self.kafka_down_at = None
 
     def report_write_refused(self, why: str, now: float) -> None:

@@ -136,6 +136,35 @@ def test_nobody_is_fenced_while_kafka_is_away() -> None:
     assert fences(w) == ["node-1"]
 
 
+def test_a_kafka_that_falls_silent_for_a_second_again_and_again_is_told_once() -> None:
+    w = at_work()
+    begun = len(w.said)
+
+    def pass_time(s: int) -> None:
+        for _ in range(s):
+            w.now_s += 1
+            w.tell(ev.Tick())
+
+    def told() -> list[str]:
+        return [line for text in w.said[begun:] for line in text.split("\n") if "Kafka" in line]
+
+    for _ in range(5):
+        w.tell(ev.KafkaDown())
+        pass_time(1)
+        w.tell(ev.KafkaUp())
+        pass_time(8)
+    assert len(told()) == 1
+    assert "does not answer me" in told()[0]
+    pass_time(40)
+    assert len(told()) == 2
+    assert "Kafka is back" in told()[1]
+    w.tell(ev.KafkaDown())
+    pass_time(10)
+    w.tell(ev.KafkaUp())
+    pass_time(8)
+    assert len(told()) == 4, "a longer time away is told as soon as it ends"
+
+
 def test_another_boot_is_the_death_of_the_former_one() -> None:
     w = at_work()
     before = set(w.core.fleet.owned_by("node-1")) or set(w.core.fleet.owned_by("node-0"))
