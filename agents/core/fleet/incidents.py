@@ -486,9 +486,10 @@ class News:
         nodes = [v for v in fleet.views.values() if v.spec.kind == WorkerKind.NODE]
         lanes = fleet.partitions_of(WorkerKind.NODE)
         placed = sum(fleet.partitions[p].state is State.ASSIGNED for p in lanes)
-        here = sum(fleet.statuses[v.spec.worker].usable for v in nodes)
+        here = sum(v.present and v.health is Health.AVAILABLE for v in nodes)  # as in `status`
+        all_usable = all(fleet.statuses[v.spec.worker].usable for v in nodes)
         state = "Kafka away" if self.kafka_down_at is not None else ("paused" if paused else "calm")
-        if here < len(nodes) or placed < len(lanes):
+        if not all_usable or placed < len(lanes):
             state = "working" if state == "calm" else state
         if (standing := self.troubles.list_worst_first()) and state != "Kafka away":
             more = f" (+ {len(standing) - 1})" if standing[1:] else ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from agents.core.effects import Publish, Say, Subject
@@ -90,6 +92,9 @@ def test_the_subject_changes_only_for_what_holds() -> None:
     w.core.fleet.note_departure("node-1", w.now_s)
     assert subjects(121.0) == []
     assert subjects(126.5) == ["geolane: working, 2/3 nodes, 6/6 lanes"]
+    w.core.fleet.note_presence(replace(here, health=Health.DND, state="drained"), w.now_s)
+    assert subjects(130.0) == []
+    assert subjects(136.0) == ["geolane: calm, 2/3 nodes, 6/6 lanes"], "as in `status`"
 
 
 def test_alerts_are_published_even_where_the_room_is_spared() -> None:
