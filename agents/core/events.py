@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from agents.core.model.geo import GeoAnswer, GeoCommand
 from agents.core.model.hotspots import Hotspot
@@ -18,8 +19,10 @@ from agents.core.model.messages import (
     WorkerCommand,
 )
 from agents.core.model.placement import Intent, Lease, Placed, Tuning
-from agents.core.model.plan import LanePlaces, Moment, RuleWarning, Scored
 from agents.core.model.topology import Partition
+
+if TYPE_CHECKING:  # a plan needs NumPy, which workers do not load
+    from agents.core.model.plan import LanePlaces, Moment, RuleWarning, Scored
 
 
 @dataclass(frozen=True, slots=True)
