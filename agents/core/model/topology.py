@@ -192,6 +192,7 @@ class WorkerSpec:
 
 
 ASIDE = "aside: "
-CUT_OFF = "held: no connection to Kafka"
 """Begins the fault of a lane that is held up: its worker processes the records aside, because they
 take long."""
+CUT_OFF = "held: no connection to Kafka"
+"""Begins the fault of every lane of a worker that has lost Kafka."""
