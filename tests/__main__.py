@@ -27,9 +27,15 @@ AT_ONCE = 3
 STACKS, SHARED, ANALYTICS = "tests/stack", "tests/stack/shared", "tests/analytics"
 APART = (f"{STACKS}/test_flink.py", f"{STACKS}/test_existing_servers.py")
 """Stacks that run with Flink, which one of them needs."""
-COMPUTING = tuple(
-    f"tests/{name}"
-    for name in ("base", "benchmarks", "core", "geodata", "handover_model", "kernels", "plugins")
+CORE = "tests/core"
+COMPUTING = (
+    CORE,
+    "tests/base",
+    "tests/benchmarks",
+    "tests/geodata",
+    "tests/handover_model",
+    "tests/kernels",
+    "tests/plugins",
 )
 """Folders whose tests start no server."""
 
@@ -53,7 +59,8 @@ PARTS = {
         *without(STACKS, ANALYTICS, *COMPUTING),
     ),
     "With a stack that they share": (*PYTEST, "-vv", "--maxfail=10", SHARED),
-    "Without a server": (*PYTEST, *COMPUTING),
+    "Without a server, the core": (*PYTEST, CORE),
+    "Without a server": (*PYTEST, *COMPUTING[1:]),
 }
 """Title, and command."""
 
