@@ -155,8 +155,7 @@ class Engine(WorkerEngine):
         the brokers' clock as far as we know it: good enough to steer by, not to report."""
         now = time.monotonic()
         over_s, self._load_at = now - self._load_at, now
-        held = self._held
-        held = self._describe_cut_off(now) or held
+        held = self._describe_cut_off(now) or self._held
         if (busy_s := self._time_in_stage_s()) > TOLD_AFTER_S:
             held = f"held: a batch is not done after {busy_s:.0f} s"
         lanes = tuple(

@@ -105,6 +105,11 @@ class View:
     refusals: int = 0
     dead: set[str] = field(default_factory=set)
 
+    @property
+    def available(self) -> bool:
+        """Whether it is here and takes partitions, by its own word."""
+        return self.present and self.health is Health.AVAILABLE
+
     def mark_unsaid(self, command: AssignCommand) -> None:
         """The command did not get through: its partitions must be said again."""
         for g in command.lanes:

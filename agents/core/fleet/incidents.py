@@ -486,7 +486,7 @@ class News:
         nodes = [v for v in fleet.views.values() if v.spec.kind == WorkerKind.NODE]
         lanes = fleet.partitions_of(WorkerKind.NODE)
         placed = sum(fleet.partitions[p].state is State.ASSIGNED for p in lanes)
-        here = sum(v.present and v.health is Health.AVAILABLE for v in nodes)  # as in `status`
+        here = sum(v.available for v in nodes)
         all_usable = all(fleet.statuses[v.spec.worker].usable for v in nodes)
         state = "Kafka away" if self.kafka_down_at is not None else ("paused" if paused else "calm")
         if not all_usable or placed < len(lanes):

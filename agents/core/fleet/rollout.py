@@ -14,7 +14,7 @@ from agents.base.text import counted
 from agents.core.effects import Effect, Note, Reply, Send, Write
 from agents.core.fleet.fleet import Fleet, View
 from agents.core.fleet.incidents import News
-from agents.core.model.messages import Health, RestartCommand
+from agents.core.model.messages import RestartCommand
 from agents.core.model.placement import Intent
 from agents.core.model.topology import WorkerKind, short_name
 
@@ -109,9 +109,8 @@ class Rollout:
 
     def _is_back(self, view: View) -> bool:
         return (
-            view.present
+            view.available
             and view.boot != self.boot
-            and view.health is Health.AVAILABLE
             and self.fleet.statuses[view.spec.worker].usable
             and view.telemetry is not None
             and view.telemetry.boot == view.boot

@@ -29,7 +29,7 @@ from agents.core.model.feeds import (
     WorkerRow,
     WorkerRows,
 )
-from agents.core.model.messages import STARTING, Health, LaneLoad
+from agents.core.model.messages import STARTING, LaneLoad
 from agents.core.model.placement import State
 from agents.core.model.topology import Partition, WorkerKind, short_name
 
@@ -105,7 +105,7 @@ def summarise_fleet(
     arrivals = [rates.lane_eps(p.n, now) or 0.0 for p in fleet.partitions_of(WorkerKind.NODE)]
     return FleetSummary(
         nodes=len(nodes),
-        nodes_available=sum(v.present and v.health is Health.AVAILABLE for v in nodes),
+        nodes_available=sum(v.available for v in nodes),
         routers=sum(v.present for v in routers),
         lanes=len(states),
         lanes_assigned=states.count(State.ASSIGNED),

@@ -10,7 +10,6 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 import msgspec
 
@@ -31,7 +30,7 @@ from agents.core.lanes.records import (
     parse_source,
 )
 from agents.core.model.answers import DeadLetterData, DeadLetterRow, DeadLettersData
-from agents.core.model.times import parse_past_time_ms
+from agents.core.model.times import parse_past_time_ms, utc_from_ms
 
 ID = re.compile(r"[0-9]{1,9}/[0-9]{1,18}")
 KEPT_BYTES = 4096
@@ -259,7 +258,7 @@ def describe_letter(x: Letter) -> str:
 def _format_time(ms: int) -> str:
     """The time for people. A topic that keeps its senders' times may hold any number."""
     try:
-        return datetime.fromtimestamp(ms / 1000, UTC).strftime("%m-%d %H:%M:%S")
+        return utc_from_ms(ms).strftime("%m-%d %H:%M:%S")
     except (ValueError, OverflowError, OSError):
         return f"at {ms} ms"
 

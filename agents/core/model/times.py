@@ -12,13 +12,14 @@ _TODAY = re.compile(r"\d{1,2}:\d\d(:\d\d(\.\d+)?)?", re.ASCII)
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
+def utc_from_ms(ms: int) -> datetime:
+    """Of epoch ms."""
+    return datetime.fromtimestamp(ms / 1000, UTC)
+
+
 def format_utc(ms: int) -> str:
     """RFC 3339 with milliseconds: 2026-07-01T10:00:00.000Z."""
-    return (
-        datetime.fromtimestamp(ms / 1000, UTC)
-        .isoformat(timespec="milliseconds")
-        .replace("+00:00", "Z")
-    )
+    return utc_from_ms(ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def format_clock(ms: int) -> str:
@@ -29,7 +30,7 @@ def format_clock(ms: int) -> str:
 
 def format_minute(ms: int) -> str:
     """For people: `29 Nov 2026, 23:45 UTC`."""
-    return f"{datetime.fromtimestamp(ms / 1000, UTC):%d %b %Y, %H:%M} UTC"
+    return f"{utc_from_ms(ms):%d %b %Y, %H:%M} UTC"
 
 
 def format_duration(seconds: float) -> str:
@@ -86,7 +87,7 @@ def parse_time(text: str, now: datetime) -> int:
 
 def parse_time_ms(text: str, now_ms: int) -> int:
     """Like `parse_time`, with the clock as epoch ms."""
-    return parse_time(text, datetime.fromtimestamp(now_ms / 1000, UTC))
+    return parse_time(text, utc_from_ms(now_ms))
 
 
 def parse_past_time_ms(text: str, now_ms: int) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 from agents.base.errors import OperatorError
 from agents.base.text import counted
@@ -21,7 +20,7 @@ from agents.core.model.charts import (
     Plot,
     Ring,
 )
-from agents.core.model.times import format_clock, format_minute, parse_span_s
+from agents.core.model.times import format_clock, format_minute, parse_span_s, utc_from_ms
 from agents.core.operators.arguments import Argument, Type, find_lane, find_node
 from agents.core.operators.command import Access, Command, Context, Fetch, Image, Result
 
@@ -92,7 +91,7 @@ def _query_map(c: Context, args: Sequence[str]) -> Result:
         when = f"{picture.fleet}, {format_minute(picture.at_ms)}".removeprefix(", ")
         data = MapData(
             url=found.url,
-            at=_moment(picture.at_ms),
+            at=utc_from_ms(picture.at_ms),
             sites=picture.dots[:LISTED_AT_MOST],
             hotspots=picture.rings,
             orphans=_count_orphans(picture),
@@ -121,10 +120,6 @@ def _describe_busiest_sites(m: Map) -> str:
 
 def _count_orphans(m: Map) -> int:
     return sum(t.site < 0 for t in m.threads)
-
-
-def _moment(ms: int) -> datetime:
-    return datetime.fromtimestamp(ms / 1000, UTC)
 
 
 def _query_plot(c: Context, args: Sequence[str]) -> Result:
@@ -205,8 +200,8 @@ def _plot_data(url: str, plot: Plot) -> PlotData:
         url=url,
         title=plot.title,
         unit=plot.unit,
-        since=_moment(plot.since_ms),
-        until=_moment(plot.until_ms),
+        since=utc_from_ms(plot.since_ms),
+        until=utc_from_ms(plot.until_ms),
         lines=tuple(_plot_line(x) for x in plot.lines),
     )
 
@@ -216,9 +211,9 @@ def _plot_line(x: Line) -> PlotLine:
     return PlotLine(
         name=x.name,
         last=x.values[-1],
-        last_at=_moment(x.ms[-1]),
+        last_at=utc_from_ms(x.ms[-1]),
         peak=x.values[top],
-        peak_at=_moment(x.ms[top]),
+        peak_at=utc_from_ms(x.ms[top]),
     )
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from agents.base.errors import OperatorError
 from agents.base.text import clip_words
 from agents.core.model.answers import Answer, HistoryData, HistoryRow
-from agents.core.model.times import format_clock, parse_past_time_ms
+from agents.core.model.times import format_clock, parse_past_time_ms, utc_from_ms
 from agents.core.model.topology import WorkerKind
 from agents.core.operators.arguments import (
     PAGE,
@@ -107,10 +106,7 @@ def _show_entries(c: Context, found: object, filters: Sequence[str]) -> Answer:
         pages=found.pages,
         total=found.total,
         rows=tuple(
-            HistoryRow(
-                at=datetime.fromtimestamp(r.ms / 1000, UTC), kind=r.kind, by=r.who, text=r.text
-            )
-            for r in found.rows
+            HistoryRow(at=utc_from_ms(r.ms), kind=r.kind, by=r.who, text=r.text) for r in found.rows
         ),
     )
     if not found.rows:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 
 from agents.base.errors import OperatorError
 from agents.base.suggest import suggest_names
@@ -11,7 +10,7 @@ from agents.core.effects import Effect, Publish, Say, Write
 from agents.core.fleet.tuner import Tuner
 from agents.core.model.answers import Answer, SettingRow, TuningData
 from agents.core.model.placement import Tuned
-from agents.core.model.times import format_clock
+from agents.core.model.times import format_clock, utc_from_ms
 from agents.core.operators.command import Context, Dry
 from agents.settings.tunables import BELOW, TUNABLES, Number, Tunable
 
@@ -49,7 +48,7 @@ def _setting_row(c: Context, x: Tunable) -> SettingRow:
         workers=x.by_worker,
         allowed=x.wants,
         tuned_by=held.by if held else None,
-        tuned_at=datetime.fromtimestamp(held.since_ms / 1000, UTC) if held else None,
+        tuned_at=utc_from_ms(held.since_ms) if held else None,
     )
 
 

@@ -5,7 +5,6 @@ Made for a phone: few words, large, and nothing shown by colour alone."""
 
 from __future__ import annotations
 
-import datetime as dt
 import math
 import sys
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from agents.core.model.charts import Dot, Map, Plot, Ring
-from agents.core.model.times import format_minute
+from agents.core.model.times import format_minute, utc_from_ms
 from agents.geodata.borders import read_borders
 
 INCHES, DPI = (5.4, 3.6), 200  # 1080 x 720 dots
@@ -45,7 +44,7 @@ def draw_plot(p: Plot) -> Any:  # Any: matplotlib is untyped here
     """Matplotlib's figure of lines over time."""
     figure, axes = plt.subplots(figsize=INCHES, dpi=DPI, layout="constrained")
     for i, line in enumerate(p.lines):
-        at = [dt.datetime.fromtimestamp(ms / 1000, dt.UTC) for ms in line.ms]
+        at = [utc_from_ms(ms) for ms in line.ms]
         axes.plot(
             at,
             line.values,
@@ -56,9 +55,7 @@ def draw_plot(p: Plot) -> Any:  # Any: matplotlib is untyped here
             marker="o" if len(at) < 3 else None,
             clip_on=False,  # a line of zeros lies on the axis
         )
-    axes.set_xlim(
-        *(dt.datetime.fromtimestamp(ms / 1000, dt.UTC) for ms in (p.since_ms, p.until_ms))
-    )
+    axes.set_xlim(*(utc_from_ms(ms) for ms in (p.since_ms, p.until_ms)))
     top = max((v for line in p.lines for v in line.values), default=0.0)
     axes.set_ylim(0, max(top * 1.08, LEAST_TOP))
     axes.set_title(p.title, fontsize=12, loc="left", fontweight="bold")
